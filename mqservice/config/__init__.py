@@ -1,0 +1,34 @@
+"""Configuration: what can be set, and what it is set to. Called by everything above; needs no Redis.
+
+`sections` says which keys there are, `checks` judges one value, `loading` merges defaults, file, environment
+and flags. Nothing outside this package may read `config.toml` or `MQSERVICE_<SECTION>__<KEY>`.
+"""
+
+from mqservice.config.checks import redacted
+from mqservice.config.loading import Loaded, load
+from mqservice.config.sections import (
+    ChannelConfig,
+    Config,
+    HttpConfig,
+    LogConfig,
+    QueueConfig,
+    QueueOptions,
+    QueueOverrides,
+    RedisConfig,
+    ServiceConfig,
+)
+
+__all__ = [
+    "ChannelConfig",
+    "Config",
+    "HttpConfig",
+    "Loaded",
+    "LogConfig",
+    "QueueConfig",
+    "QueueOptions",
+    "QueueOverrides",
+    "RedisConfig",
+    "ServiceConfig",
+    "load",
+    "redacted",
+]

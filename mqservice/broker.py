@@ -1,0 +1,255 @@
+"""The broker: our code that speaks Redis for queues.
+
+Called by the service (send), the consumer (claim, renew, settle, release) and the web (views). The only place that
+runs a script. Every verb is one script, atomic, safe to repeat; `scripts/` says what each does.
+
+Sends and settles that arrive while others are on their way share one call (group commit); each caller still awaits
+its own answer.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import uuid_utils
+
+from mqservice import keys, scripts
+from mqservice.batching import Batcher
+from mqservice.bell import Bell
+from mqservice.config import QueueOptions
+from mqservice.connections import Connections
+from mqservice.errors import OutOfMemory, Unavailable
+from mqservice.message import (
+    JSON,
+    NO_META,
+    Claimed,
+    Dead,
+    Done,
+    Meta,
+    Outcome,
+    Outgoing,
+    Receipt,
+    RetryIn,
+)
+from mqservice.pop import Pop
+from mqservice.retry import Backoff
+from mqservice.scripts import Script
+
+BLOB_BYTES = 4096
+"""Larger bodies are read by HGET, not handed through Lua: two copies less, 2.2 times faster at 10 kB."""
+
+MARK = b"\0mq:"
+"""In front of an id on the ready list; see `scripts/shared.lua`."""
+
+_META = msgspec.json.Decoder(Meta)
+
+
+class Claim(NamedTuple):
+    """What one claim returned."""
+
+    messages: list[Claimed]
+    next_due_s: float | None
+    """Seconds until the next scheduled message is due; None when there is none."""
+
+
+def new_id() -> str:
+    """Return a message id: UUIDv7, so that ids sort by time."""
+    return str(uuid_utils.uuid7())
+
+
+def claim_token() -> str:
+    """Return 16 hex digits that become the last half of a UUIDv7; the first is its variant."""
+    return "89ab"[secrets.randbelow(4)] + secrets.token_hex(8)[1:]
+
+
+class Broker:
+    """The verbs of one queue."""
+
+    def __init__(self, connections: Connections, queue: QueueOptions) -> None:
+        self.queue = queue
+        self._connections = connections
+        self._key = queue.key
+        self._sends: Batcher[Outgoing, str] = Batcher(self._flush_sends, f"send {queue.name}")
+        self._pushes: Batcher[bytes, int] = Batcher(self._flush_pushes, f"push {queue.name}")
+        self._settles: Batcher[tuple[Receipt, Outcome], bool] = Batcher(self._flush_settles, f"settle {queue.name}")
+
+    async def register(self) -> None:
+        """Make the queue known to whoever lists queues. 1 round trip, idempotent."""
+        await self._connections.guard(lambda: self._connections.commands.sadd(keys.QUEUES, self.queue.name))
+
+    def bell(self) -> Bell:
+        """Return a new waiter for this queue's bell. The caller closes it."""
+        return Bell(self._connections, keys.part(self._key, "bell"), self.queue.bell_s)
+
+    def pop(self) -> Pop:
+        """Return what takes raw bodies off this queue at most once. The caller closes it."""
+        return Pop(self._connections, self.queue, MARK)
+
+    async def send(self, message: Outgoing) -> str:
+        """Send one message: nothing → ready or scheduled. Return its state, `=state` when the id existed.
+
+        Returns only after Redis has it. Raises Unavailable when Redis stayed away for the deadline: it may have
+        been sent; sending again with the same id is safe. OutOfMemory: nothing was kept.
+        """
+        return await self._sends.put(message, len(message.body))
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[str]:
+        """Send messages as one, all or none. Return a state each. 1 round trip; errors as `send`."""
+        return await self._flush_sends(messages)
+
+    async def push(self, body: bytes) -> int:
+        """Push a raw body, as any Redis client could, and ring. Return the length of the ready list then."""
+        return await self._pushes.put(body, len(body))
+
+    async def claim(self, token: str, consumer: str, room: int) -> Claim:
+        """Lease up to `room` messages: ready, due or expired → active. 1 round trip, 1 more for large bodies.
+
+        Repeated with the same token it returns the same messages. A new claim takes a new token.
+        """
+        reply = await self._connections.run(
+            scripts.CLAIM,
+            self._key,
+            (
+                token,
+                consumer,
+                int(self.queue.lease_s * 1000),
+                min(room, 1000),
+                self.queue.crashes,
+                int(self.queue.failure_ttl_s * 1000),
+            ),
+        )
+        messages = [_claimed(reply, i) for i in range(2, len(reply), 7)]
+        if any(reply[i + 5] is None for i in range(2, len(reply), 7)):
+            messages = await self._with_blobs(messages, reply)
+        return Claim(messages, reply[0] / 1000 if reply[0] >= 0 else None)
+
+    async def renew(self, receipts: Sequence[Receipt]) -> list[int]:
+        """Move the deadlines of leases: 1 renewed, 0 stale, 2 renewed and its cancellation was asked for."""
+        args: list[Any] = [int(self.queue.lease_s * 1000)]
+        for receipt in receipts:
+            args += receipt
+        answers: list[int] = await self._connections.run(scripts.RENEW, self._key, args)
+        return answers
+
+    async def settle(self, receipt: Receipt, outcome: Outcome) -> bool:
+        """Settle an outcome: active → done, scheduled or dead; Release → ready. False: the receipt was stale.
+
+        Outlives an outage of Redis: tries again until it has an answer or is cancelled.
+        """
+        size = len(outcome.result) if isinstance(outcome, Done) else 0
+        return await self._settles.put((receipt, outcome), size)
+
+    async def release(self, receipts: Sequence[Receipt]) -> list[bool]:
+        """Give messages back in the order of `receipts`: active → ready, no attempt used. 1 round trip."""
+        args = [part for receipt in receipts for part in receipt]
+        answers = await self._patiently(scripts.RELEASE, args, None)
+        return [answer == 1 for answer in answers]
+
+    async def ring(self) -> None:
+        """Ring the bell for others. 1 round trip. A second token does no harm."""
+        bell = keys.part(self._key, "bell")
+        await self._connections.guard(lambda: self._connections.commands.rpush(bell, b"1"))
+
+    async def aclose(self) -> None:
+        """Wait until everything handed in has been answered."""
+        await self._sends.aclose()
+        await self._pushes.aclose()
+        await self._settles.aclose()
+
+    async def _flush_sends(self, messages: Sequence[Outgoing]) -> list[str]:
+        args: list[Any] = [BLOB_BYTES]
+        for message in messages:
+            args += (message.id, message.body, _meta_json(message.meta), _extra_json(message))
+        states = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
+        return [state.decode() for state in states]
+
+    async def _flush_pushes(self, bodies: Sequence[bytes]) -> list[int]:
+        args = [secrets.token_hex(8), *bodies]
+        length = await self._patiently(scripts.PUSH, args, self._connections.deadline_s)
+        return [length] * len(bodies)
+
+    async def _flush_settles(self, settled: Sequence[tuple[Receipt, Outcome]]) -> list[bool]:
+        args: list[Any] = [int(self.queue.result_ttl_s * 1000), int(self.queue.failure_ttl_s * 1000)]
+        for receipt, outcome in settled:
+            args += _settle_args(receipt, outcome)
+        answers = await self._patiently(scripts.SETTLE, args, None)
+        return [answer == 1 for answer in answers]
+
+    async def _patiently(self, script: Script, args: Sequence[Any], patience_s: float | None) -> Any:
+        """Run a script until it is answered, or raise the last Unavailable after `patience_s` (None: never)."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience_s if patience_s is not None else None
+        while True:
+            try:
+                left = None if end is None else max(0.1, end - loop.time())
+                return await self._connections.run(script, self._key, args, left)
+            except OutOfMemory:
+                raise
+            except Unavailable:
+                wait_s = backoff.next_s()
+                if end is not None and loop.time() + wait_s >= end:
+                    raise
+                await asyncio.sleep(wait_s)
+
+    async def _with_blobs(self, messages: list[Claimed], reply: Sequence[Any]) -> list[Claimed]:
+        large = [n for n in range(len(messages)) if reply[2 + 7 * n + 5] is None]
+
+        async def read() -> list[bytes | None]:
+            async with self._connections.commands.pipeline(transaction=False) as pipeline:
+                for n in large:
+                    pipeline.hget(keys.record(self._key, messages[n].receipt.id), "blob")
+                return await pipeline.execute()
+
+        for n, blob in zip(large, await self._connections.guard(read), strict=True):
+            messages[n] = messages[n]._replace(body=blob or b"")
+        return messages
+
+
+def _claimed(reply: Sequence[Any], i: int) -> Claimed:
+    return Claimed(
+        receipt=Receipt(reply[i].decode(), int(reply[i + 1])),
+        attempts=reply[i + 2],
+        sent_ms=int(reply[i + 3]),
+        meta=_meta(reply[i + 4]),
+        body=reply[i + 5] or b"",
+        crashes=reply[i + 6],
+    )
+
+
+def _meta(stored: bytes | None) -> Meta:
+    if stored is None:
+        return NO_META
+    try:
+        return _META.decode(stored)
+    except msgspec.DecodeError:
+        return NO_META  # somebody else wrote it; the body still counts
+
+
+def _meta_json(meta: Meta) -> bytes:
+    return b"" if meta is NO_META else JSON.encode(meta)
+
+
+def _extra_json(message: Outgoing) -> bytes:
+    wish: dict[str, int] = {}
+    if message.delay_ms:
+        wish["delay"] = message.delay_ms
+    if message.at_ms:
+        wish["at"] = message.at_ms
+    if message.ttl_ms:
+        wish["ttl"] = message.ttl_ms
+    return JSON.encode(wish) if wish else b""
+
+
+def _settle_args(receipt: Receipt, outcome: Outcome) -> tuple[Any, ...]:
+    match outcome:
+        case Done(result):
+            return ("done", *receipt, result, b"")
+        case RetryIn(delay_ms, attempt):
+            return ("retry", *receipt, JSON.encode(attempt), delay_ms)
+        case Dead(reason, attempt):
+            return ("dead", *receipt, JSON.encode(attempt), reason)
+        case _:
+            raise TypeError(f"{outcome!r} is not settled but released")

@@ -1,0 +1,204 @@
+"""Connections to Redis of three kinds, never mixed, and the one gate through which commands pass.
+
+Used by the broker, the bell and the channels; opened and closed by the service. The gate gives every call a
+deadline of ours, turns the driver's errors into ours, and says once when an outage starts and once when it ends.
+
+redis-py's own timeouts and retries are off: on Python 3.11 its socket timeout swallows cancellations, and its silent
+re-sends double what is not idempotent.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from redis import exceptions as driver
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from mqservice.config import RedisConfig, redacted
+from mqservice.embedded import EmbeddedServer
+from mqservice.errors import ConfigError, Misconfigured, MqError, OutOfMemory, Refused, Unavailable, WrongType
+from mqservice.scripts import Script
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CONNECT_S = 3.0
+_PASSING = (
+    "OOM",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "UNBLOCKED",
+    "CLUSTERDOWN",
+    "BUSY",
+)
+
+
+def client(url: str, connections: int) -> Redis:
+    """Return a client with its own pool of at most `connections`, bytes in and out, nothing done behind our back."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=None,
+        socket_timeout=None,
+        socket_connect_timeout=_CONNECT_S,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+    return Redis.from_pool(pool)
+
+
+def translate(error: BaseException) -> MqError:
+    """Return our error for one of the driver's, of the socket's, or of uvloop's."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, (driver.AuthenticationError, driver.NoPermissionError)) or text.startswith("NOAUTH"):
+        return Misconfigured(f"Redis refuses us: {text}")
+    if isinstance(error, driver.ResponseError) and not text.startswith(_PASSING):
+        if "WRONGTYPE" in text:
+            return WrongType(f"a key of this queue holds something else: {text}")
+        if not isinstance(error, (driver.OutOfMemoryError, driver.ReadOnlyError)):
+            return Refused(text)
+    if isinstance(error, driver.OutOfMemoryError) or text.startswith("OOM"):
+        return OutOfMemory("Redis is full (maxmemory): what is queued is safe and drains, new messages are refused")
+    # The rest passes: connection and socket errors, and uvloop's RuntimeError on a connection reset while idle.
+    return Unavailable(f"Redis is not available: {text}")
+
+
+class Connections:
+    """All connections of one process to one Redis.
+
+    `commands` is a waiting pool for scripts and pipelines. Blocking and subscriber connections are made with
+    `single()`, one for each consumer or subscriber.
+    """
+
+    def __init__(self, url: str, deadline_s: float = 5.0, pool: int = 16) -> None:
+        self.url = url
+        self.deadline_s = deadline_s
+        self.commands = client(url, pool)
+        self._down_since: float | None = None
+
+    def single(self) -> Redis:
+        """Return a client with one connection of its own. The caller closes it."""
+        return client(self.url, 1)
+
+    async def run(self, script: Script, key: str, args: Sequence[Any], deadline_s: float | None = None) -> Any:
+        """Run a script once, in one round trip (two the first time after a restart of Redis).
+
+        Raises Unavailable when Redis did not answer within the deadline: the script may have run.
+        """
+
+        async def call() -> Any:
+            try:
+                return await self.commands.evalsha(script.sha, 1, key, *args)
+            except driver.NoScriptError:
+                return await self.commands.eval(script.source, 1, key, *args)
+
+        return await self.guard(call, deadline_s)
+
+    async def guard(
+        self, call: Callable[[], Awaitable[T]], deadline_s: float | None = None, *, quiet: bool = False
+    ) -> T:
+        """Await `call()` within the deadline; raise only MqError. `quiet`: a failure is no outage worth a log line.
+
+        A connection whose call was cut off is closed by the driver and never used again.
+        """
+        try:
+            async with asyncio.timeout(deadline_s or self.deadline_s):
+                answer = await call()
+        except (driver.RedisError, OSError, TimeoutError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "closed" not in str(error):
+                raise  # not uvloop's way to say that the connection was reset while idle
+            failure = translate(error)
+            if isinstance(failure, Unavailable) and not quiet:
+                self._went_down(failure)
+            raise failure from error
+        if self._down_since is not None:
+            self._came_back()
+        return answer
+
+    async def load(self, scripts: Sequence[Script]) -> None:
+        """Put the scripts into the cache of Redis. 1 round trip. Raises MqError."""
+
+        async def call() -> None:
+            async with self.commands.pipeline(transaction=False) as pipeline:
+                for script in scripts:
+                    pipeline.script_load(script.source)
+                await pipeline.execute()
+
+        await self.guard(call)
+
+    async def version(self) -> str:
+        """Return product and version of the server, such as "Valkey 9.1.2". 1 round trip."""
+        info = await self.guard(lambda: self.commands.info("server"))
+        if "valkey_version" in info:
+            return f"Valkey {info['valkey_version']}"
+        return f"Redis {info['redis_version']}"
+
+    async def aclose(self) -> None:
+        """Close every connection of the pool; calls under way fail."""
+        await self.commands.aclose()
+
+    def _went_down(self, failure: Unavailable) -> None:
+        if self._down_since is None:
+            self._down_since = time.monotonic()
+            log.warning("redis away", error=str(failure))
+
+    def _came_back(self) -> None:
+        if self._down_since is not None:
+            log.warning("redis back", away_s=round(time.monotonic() - self._down_since, 1))
+            self._down_since = None
+
+
+async def open_redis(config: RedisConfig) -> tuple[str, EmbeddedServer | None]:
+    """Return the URL to use, and the private server when that is what answers there.
+
+    "auto" starts the private server only in place of a loopback address where nobody listens: a Redis that is far,
+    slow or loading must never be replaced by an empty one. Raises Unavailable, Misconfigured or EmbeddedError.
+    """
+    if config.embedded == "always" or (config.embedded == "auto" and await _nobody_listens(config.url)):
+        server = await EmbeddedServer.join(Path(config.data_dir) if config.data_dir else None)
+        return server.url(database(config.url)), server
+    connections = Connections(config.url, config.deadline_s, 1)
+    try:
+        await connections.guard(connections.commands.ping, _CONNECT_S, quiet=True)
+    except Unavailable as error:
+        raise Unavailable(f"no Redis at {redacted(config.url)}: {error}") from error
+    finally:
+        await connections.aclose()
+    return config.url, None
+
+
+def database(url: str) -> int:
+    """Return the database number that a Redis URL names; 0 when none. Raises ConfigError."""
+    number = urlsplit(url).path.strip("/") or "0"
+    if urlsplit(url).scheme == "unix":
+        return 0
+    if not number.isdigit():
+        raise ConfigError(f'redis.url: database {number!r} in "{redacted(url)}" is not a number')
+    return int(number)
+
+
+async def _nobody_listens(url: str) -> bool:
+    address = urlsplit(url)
+    if address.scheme == "unix" or address.hostname not in _LOOPBACK:
+        return False
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(address.hostname, address.port or 6379)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True  # refused, at every address of the name
+    writer.close()
+    return False

@@ -1,0 +1,148 @@
+"""What travels: a message as its handler sees it, and the records between broker, consumer and executor.
+
+Plain data; no Redis, no HTTP.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from mqservice.errors import MqError
+
+JSON = msgspec.json.Encoder()
+"""The one JSON encoder: bodies, results, error records."""
+
+
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What goes with a body, stored as JSON; nothing is stored when all is default."""
+
+    headers: dict[str, str] = {}
+    content_type: str = ""
+    """Empty: JSON, or a raw body of unknown type."""
+    attempts: int | None = None
+    """Overrides the handler's budget of attempts."""
+
+
+NO_META = Meta()
+
+
+class Outgoing(NamedTuple):
+    """One message to be sent."""
+
+    id: str
+    body: bytes
+    meta: Meta = NO_META
+    delay_ms: int = 0
+    at_ms: int = 0
+    """Epoch ms by the clock of Redis; 0: use delay_ms."""
+    ttl_ms: int = 0
+
+
+class Receipt(NamedTuple):
+    """Proof of holding a lease. Stale once anybody else was given the message."""
+
+    id: str
+    delivery: int
+
+
+class Claimed(NamedTuple):
+    """A message as claimed, with its lease."""
+
+    receipt: Receipt
+    body: bytes
+    meta: Meta
+    attempts: int
+    """Failed attempts so far; this delivery is attempt `attempts + 1`."""
+    crashes: int
+    sent_ms: int
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One failed run of a handler, as kept in the message's history."""
+
+    at_ms: int
+    took_ms: int
+    type: str
+    text: str
+    traceback: str = ""
+    by: str = ""
+
+
+class Done(NamedTuple):
+    """The handler returned; `result` is JSON."""
+
+    result: bytes
+
+
+class RetryIn(NamedTuple):
+    """The attempt failed or asked for another; try again later."""
+
+    delay_ms: int
+    attempt: Attempt
+
+
+class Dead(NamedTuple):
+    """Do not try again. `reason` is failed, rejected or undecodable."""
+
+    reason: str
+    attempt: Attempt
+
+
+class Release(NamedTuple):
+    """Give the message back, no attempt used."""
+
+
+Outcome: TypeAlias = Done | RetryIn | Dead | Release
+
+
+class Message:
+    """What a handler or subscriber may know of the message besides its body.
+
+    `queue` is the queue's name, or the channel's for a subscriber. `attempt` counts from 1. `sent_at_ms` is the
+    wall clock of Redis.
+    """
+
+    __slots__ = ("_report", "attempt", "headers", "id", "queue", "sent_at_ms")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the word of the API
+        queue: str,
+        headers: dict[str, str] | None = None,
+        attempt: int = 1,
+        sent_at_ms: int = 0,
+        report: Callable[[float, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self.id = id
+        self.queue = queue
+        self.headers = headers or {}
+        self.attempt = attempt
+        self.sent_at_ms = sent_at_ms
+        self._report = report
+
+    def __repr__(self) -> str:
+        return f"Message(id={self.id!r}, queue={self.queue!r}, attempt={self.attempt})"
+
+    async def progress(self, fraction: float, text: str = "") -> None:
+        """Tell whoever looks at the message how far it is: 0.0 to 1.0, and a word. 1 round trip."""
+        if not 0.0 <= fraction <= 1.0:
+            raise ValueError(f"fraction {fraction!r} is not between 0 and 1")
+        if self._report is not None:
+            await self._report(fraction, text)
+
+
+class UnsendableBody(MqError):
+    """The body is nothing that JSON can hold."""
+
+    code = "unsendable-body"
+
+
+def encode_body(body: Any) -> bytes:
+    """Return the bytes that travel: bytes as they are, anything else as JSON. Raise UnsendableBody."""
+    if isinstance(body, bytes):
+        return body
+    try:
+        return JSON.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnsendableBody(f"body of type {type(body).__name__} is not JSON: {error}") from None

@@ -1,0 +1,54 @@
+"""One process that serves until it is told to stop: signals, start screen, exit.
+
+Called by the command line. The first TERM or INT drains, a second one releases at once.
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+
+import structlog
+
+from mqservice.runtime import Parts
+from mqservice.service import Service
+
+log = structlog.get_logger()
+
+
+async def serve(service: Service, parts: Parts, version: str) -> None:
+    """Start, serve, drain. Raises MqError when the start fails or a part dies."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    await service.start(parts)
+    gc.freeze()  # what the start made lives to the end: no need to look at it at every collection
+    print(_screen(service.describe(), version), file=sys.stderr, flush=True)  # noqa: T201
+    failed = asyncio.create_task(service.wait_failed(), name="watch")
+    asked = asyncio.create_task(stop.wait(), name="signal")
+    await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if failed.done():
+        await service.stop(hurry=hurry)
+        failed.result()
+    failed.cancel()
+    log.info("draining", again="Ctrl-C again releases at once")
+    await service.stop(hurry=hurry)
+    log.info("stopped")
+
+
+def _screen(facts: dict[str, str], version: str) -> str:
+    rows = [
+        ("open", facts["url"] or "no HTTP"),
+        ("redis", facts["redis"]),
+        ("queues", facts["queues"] or "none consumed here"),
+        ("channels", facts["channels"] or "none followed here"),
+        ("stop", "Ctrl-C: running handlers finish, the rest is given back"),
+    ]
+    lines = [f"  mqservice {version}", *(f"  {name:<9} {text}" for name, text in rows)]
+    return "\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,257 @@
+"""The parts of one running service, wired: start order, watch, stop order.
+
+Made by `Service.start`. Whatever must not end is a named task that is watched; when one ends, the service stops with
+its error: never an HTTP server with a dead worker behind it.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+import structlog
+
+from mqservice import scripts
+from mqservice.broker import Broker
+from mqservice.channels import Channels, Subscription
+from mqservice.config import Config, redacted
+from mqservice.connections import Connections, open_redis
+from mqservice.consumer import Consumer
+from mqservice.embedded import EmbeddedServer
+from mqservice.errors import EmbeddedError, MqError, NoSuchQueue, Unavailable
+from mqservice.executor import Execution
+from mqservice.handlers import Handler, Registry, is_pattern
+from mqservice.popper import Popper
+from mqservice.subscriber import Subscriber
+from mqservice.web.context import Context
+from mqservice.web.server import Server
+
+log = structlog.get_logger()
+
+_SETTLE_S = 5.0
+"""How long a drain waits for Redis to take the last outcomes, once no handler runs any more."""
+
+_LOOK_S = 1.0
+"""How often we look whether our own server still runs."""
+
+_THREADS = 32
+"""Plain `def` handlers that run at the same time."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of the service this process runs."""
+
+    http: bool = True
+    consumers: bool = True
+    queues: frozenset[str] | None = None
+    """Only these queues are consumed; None: all that have a handler."""
+
+
+class Runtime:
+    """Everything between start and stop of one process."""
+
+    def __init__(self, config: Config, registry: Registry, parts: Parts) -> None:
+        self._config, self._registry, self._parts = config, registry, parts
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.server: Server | None = None
+        self._embedded: EmbeddedServer | None = None
+        self._connections: Connections | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
+        self._brokers: dict[str, Broker] = {}
+        self._consumers: list[Consumer | Popper] = []
+        self._subscribers: list[Subscriber] = []
+        self._draining: set[asyncio.Task[None]] = set()
+        """The watched tasks that end by themselves after `stop()`."""
+        self._watched: dict[asyncio.Task[None], str] = {}
+        self._redis_text = ""
+        self._ready = False
+
+    @classmethod
+    async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
+        """Bring everything up in order, HTTP last. On any error nothing is left behind."""
+        runtime = cls(config, registry, parts)
+        try:
+            await runtime._start_redis()
+            if parts.consumers:
+                await runtime._start_subscribers()
+                await runtime._start_consumers()
+            if parts.http:
+                await runtime._start_http()
+        except BaseException:
+            await runtime.stop(0.0, None)
+            raise
+        runtime._ready = True
+        return runtime
+
+    def broker(self, queue: str) -> Broker:
+        """Return the broker of a queue. Raises InvalidName."""
+        broker = self._brokers.get(queue)
+        if broker is None:
+            handler = self._registry.handlers.get(queue)
+            options = self._config.queue_options(queue, **(handler.options if handler else {}))
+            broker = self._brokers[queue] = Broker(self._redis(), options)
+        return broker
+
+    async def publish(self, channel: str, body: bytes) -> int:
+        """Publish a body to a channel by our name; return the number of connections that received it."""
+        return await Channels(self._redis()).publish(self._channel_key(channel), body)
+
+    async def wait_failed(self) -> None:
+        """Wait until a watched task ends, then raise why. Waits for ever when there is none."""
+        if not self._watched:
+            await asyncio.Event().wait()
+        done, _ = await asyncio.wait(self._watched, return_when=asyncio.FIRST_COMPLETED)
+        self._ready = False
+        task = done.pop()
+        raise MqError(f"{self._watched[task]} ended, and must not") from task.exception()
+
+    def describe(self) -> dict[str, str]:
+        """Return what the start screen says."""
+        consumed = [c.name.rsplit("/", 1)[1] for c in self._consumers]
+        return {
+            "url": self.server.url if self.server else "",
+            "redis": self._redis_text,
+            "queues": ", ".join(consumed),
+            "channels": ", ".join(s.handler.name for s in self._subscribers),
+        }
+
+    async def stop(self, grace_s: float, hurry: asyncio.Event | None) -> None:
+        """Take everything down, in this order; nothing here raises because Redis is away."""
+        self._ready = False  # 1. /readyz says 503, so that balancers turn away
+        if self.server is not None:
+            await self.server.close_port()  # 2. no new connection
+        for part in (*self._consumers, *self._subscribers):
+            part.stop()  # 3. nothing new is claimed
+        await self._wait_for_handlers(grace_s, hurry)  # 4. what runs may finish
+        for consumer in self._consumers:  # 5. what still runs is cancelled and given back
+            with contextlib.suppress(MqError, TimeoutError):
+                async with asyncio.timeout(_SETTLE_S):
+                    await consumer.abandon()
+        await self._wait_for_handlers(_SETTLE_S, None)  # 6. the last outcomes reach Redis
+        await self._end_tasks()
+        if self.server is not None:
+            await self.server.aclose()  # 7. answers under way are finished
+        await self._close_redis()  # 8. sends under way are finished, connections closed
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._embedded is not None:
+            self._embedded.leave()  # 9. our own server ends when its last user has gone
+
+    def _redis(self) -> Connections:
+        if self._connections is None:
+            raise RuntimeError("not connected yet")
+        return self._connections
+
+    async def _start_redis(self) -> None:
+        config = self._config.redis
+        url, self._embedded = await open_redis(config)
+        if self._embedded is not None:
+            self._watch(_keep_alive(self._embedded), "private server")
+        self._connections = Connections(url, config.deadline_s, config.pool)
+        await self._connections.load(scripts.ALL)
+        version = await self._connections.version()
+        where = redacted(url)
+        if self._embedded is not None:
+            where = f"our own, data kept in {self._embedded.directory}"
+        self._redis_text = f"{version}, {where}"
+
+    async def _start_subscribers(self) -> None:
+        by_key: dict[str, list[Subscriber]] = {}
+        for handler in self._registry.subscribers:
+            subscriber = Subscriber(handler)
+            self._subscribers.append(subscriber)
+            by_key.setdefault(self._channel_key(handler.name), []).append(subscriber)
+            self._draining.add(self._watch(subscriber.run(), f"subscriber {handler.name}"))
+        if not by_key:
+            return
+
+        def deliver(followed: str, channel: str, body: bytes) -> None:
+            for subscriber in by_key[followed]:
+                subscriber.deliver(channel, body)
+
+        subscription = Subscription(
+            self._redis(),
+            [key for key in by_key if not is_pattern(key)],
+            [key for key in by_key if is_pattern(key)],
+            deliver,
+        )
+        following = self._watch(subscription.run(), "subscription")
+        live = asyncio.create_task(subscription.live.wait(), name="subscription live")
+        await asyncio.wait({live, following}, timeout=10.0, return_when=asyncio.FIRST_COMPLETED)
+        if not live.done():
+            live.cancel()
+            raise Unavailable("Redis did not confirm the subscriptions within 10 s")
+
+    async def _start_consumers(self) -> None:
+        handlers = self._registry.handlers
+        wanted = self._parts.queues if self._parts.queues is not None else frozenset(handlers)
+        if unknown := wanted - handlers.keys():
+            raise NoSuchQueue(f"no handler for queue {', '.join(sorted(unknown))}; there are: {', '.join(handlers)}")
+        for name in sorted(wanted):
+            await self._start_consumer(handlers[name])
+
+    async def _start_consumer(self, handler: Handler) -> None:
+        broker = self.broker(handler.name)
+        await broker.register()
+        name = f"{self.name}/{handler.name}"
+        execute = Execution(handler, broker.queue, self.name, self._threads).run
+        once = broker.queue.delivery == "at-most-once"
+        consumer = Popper(broker, execute, name) if once else Consumer(broker, execute, name)
+        self._consumers.append(consumer)
+        self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
+
+    async def _start_http(self) -> None:
+        context = Context(self.broker, self.publish, lambda: self._ready)
+        self.server = Server(context, self._config.http)
+        await self.server.start()
+
+    def _channel_key(self, channel: str) -> str:
+        configured = self._config.channel_key(channel)
+        return configured if configured != channel else self._registry.channel_key(channel)
+
+    def _watch(self, run: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(run, name=name)
+        self._watched[task] = name
+        return task
+
+    async def _wait_for_handlers(self, grace_s: float, hurry: asyncio.Event | None) -> None:
+        working = {task for task in self._watched if task in self._draining and not task.done()}
+        if not working:
+            return
+        drained = asyncio.create_task(asyncio.wait(working), name="drain")
+        hurried = asyncio.create_task(hurry.wait() if hurry else asyncio.Event().wait(), name="hurry")
+        try:
+            await asyncio.wait({drained, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drained.cancel()
+            hurried.cancel()
+
+    async def _end_tasks(self) -> None:
+        for task, name in self._watched.items():
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("part failed", part=name, error=repr(error), exc_info=error)
+
+    async def _close_redis(self) -> None:
+        if self._connections is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                for broker in self._brokers.values():
+                    await broker.aclose()
+        await self._connections.aclose()
+
+
+async def _keep_alive(server: EmbeddedServer) -> None:
+    """Start our own server again when somebody killed it together with its keeper."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if server.server_pid() is None:
+            with contextlib.suppress(EmbeddedError):  # the next look tries again; the outage is logged as any other
+                await server.revive()

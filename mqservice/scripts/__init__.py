@@ -1,0 +1,37 @@
+"""The Lua scripts, one file per verb, each with a header that names its keys, arguments and answer.
+
+Loaded by the broker. `shared.lua` is put in front of each: there is no other way to share code between scripts
+that Redis 7 and Valkey 7.2 both know without leaving a library behind on the user's server.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script: its source and the SHA-1 under which Redis caches it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+def _load(name: str, *, when_full: bool) -> Script:
+    folder = files(__package__)
+    flags = " flags=allow-oom" if when_full else ""
+    shared = folder.joinpath("shared.lua").read_text("utf-8")
+    source = f"#!lua{flags}\n{shared}\n{folder.joinpath(f'{name}.lua').read_text('utf-8')}"
+    digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, digest)
+
+
+SEND = _load("send", when_full=False)
+PUSH = _load("push", when_full=False)
+# A full Redis must still drain, or nothing ever makes room.
+CLAIM = _load("claim", when_full=True)
+RENEW = _load("renew", when_full=True)
+SETTLE = _load("settle", when_full=True)
+RELEASE = _load("release", when_full=True)
+ALL = (SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE)

@@ -1,0 +1,65 @@
+-- Prepended to every script of this folder; never run alone.
+--
+-- KEYS[1]  the queue's ready list, K. Every other key is derived from it, in the same Cluster slot:
+--   {K}:bell       list  0 or 1 token; BLPOPed by idle consumers
+--   {K}:active     zset  id -> lease deadline, ms
+--   {K}:scheduled  zset  id -> due time, ms
+--   {K}:dead       zset  id -> time of death, ms
+--   {K}:done       list  the newest finished ids, newest first, at most 10,000
+--   {K}:info       hash  counters (sent, done, failed, ...) and the paused flag
+--   {K}:m:<id>     hash  the message
+--   {K}:claim:<c>  string  the last claim of consumer c: its token, then `id delivery` per line
+--   {K}:push:<t>   string  a raw push that has happened, for a minute
+--
+-- Fields of a message: body (or blob, when large: read outside of scripts), meta, state, sent, due, deliveries,
+-- attempts, crashes, claimed, finished, by, settled, result, error, reason, history, expires, watch.
+-- Times are this server's TIME in ms. Numbers that are 0 are absent.
+
+local K = KEYS[1]
+local BASE = '{' .. K .. '}:'
+local BELL, ACTIVE, SCHEDULED = BASE .. 'bell', BASE .. 'active', BASE .. 'scheduled'
+local DEAD, DONE, INFO, RECORD = BASE .. 'dead', BASE .. 'done', BASE .. 'info', BASE .. 'm:'
+
+-- An id on the ready list carries this mark; a raw body that starts with it by accident does not exist.
+local MARK = '\0mq:'
+local CHUNK = 1000 -- values per variadic command: Lua's stack takes about 8,000
+
+local TIME = redis.call('TIME')
+local NOW = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
+
+-- Tell one idle consumer to look. One token is enough: who takes it claims all it can, and rings on.
+local function ring()
+  if redis.call('LLEN', BELL) == 0 then redis.call('RPUSH', BELL, '1') end
+end
+
+-- Run a variadic command over any number of values.
+local function each_chunk(command, key, values)
+  for i = 1, #values, CHUNK do
+    redis.call(command, key, unpack(values, i, math.min(i + CHUNK - 1, #values)))
+  end
+end
+
+-- Tell the processes that wait for this message that it has come to an end. `watch` names their channels.
+local function notify(watch, id)
+  if watch then
+    for channel in string.gmatch(watch, '%S+') do redis.call('PUBLISH', channel, id) end
+  end
+end
+
+-- active or ready -> dead. `error` is JSON or nil; the record goes after ttl_ms, the list keeps its newest 100,000.
+local function bury(id, reason, error, ttl_ms)
+  local key = RECORD .. id
+  redis.call('HSET', key, 'state', 'dead', 'reason', reason, 'finished', NOW)
+  if error then redis.call('HSET', key, 'error', error) end
+  redis.call('PEXPIRE', key, ttl_ms)
+  redis.call('ZADD', DEAD, NOW, id)
+  redis.call('HINCRBY', INFO, 'died', 1)
+  redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', NOW - ttl_ms)
+  local excess = redis.call('ZCARD', DEAD) - 100000
+  if excess > 0 then
+    for _, old in ipairs(redis.call('ZPOPMIN', DEAD, math.min(excess, 100))) do
+      redis.call('UNLINK', RECORD .. old)
+    end
+  end
+  notify(redis.call('HGET', key, 'watch'), id)
+end

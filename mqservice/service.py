@@ -1,0 +1,187 @@
+"""The service: what a user's program holds. It registers handlers, sends, publishes, starts and stops.
+
+The command line runs it under signals, a test runs it as a context manager. The wiring is in `runtime`.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from mqservice import keys
+from mqservice.broker import new_id
+from mqservice.config import Config, load
+from mqservice.errors import NoSuchQueue
+from mqservice.handlers import Function, Registry
+from mqservice.message import NO_META, Meta, Outgoing, encode_body
+from mqservice.runtime import Parts, Runtime
+
+F = TypeVar("F", bound=Function)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message that Redis has."""
+
+    id: str
+    queue: str
+    state: str
+    """ready or scheduled; for an id that existed already, the state it was found in."""
+    existed: bool = False
+
+
+class Service:
+    """Queues, channels and their handlers.
+
+    `config` is a path to a TOML file, a ready Config, or None for the usual places. A process runs one service.
+    """
+
+    def __init__(self, config: str | Path | Config | None = None) -> None:
+        self._source = config
+        self._config: Config | None = config if isinstance(config, Config) else None
+        self._registry = Registry()
+        self._runtime: Runtime | None = None
+
+    @property
+    def config(self) -> Config:
+        """The configuration, read at first use. Raises ConfigError."""
+        if self._config is None:
+            source = self._source
+            self._config = load(Path(source) if isinstance(source, (str, Path)) else None).config
+        return self._config
+
+    def configure(self, config: Config) -> None:
+        """Replace the configuration, before start."""
+        self._config = config
+
+    def handler(
+        self,
+        queue: str,
+        *,
+        key: str | None = None,
+        concurrency: int | None = None,
+        attempts: int | None = None,
+        timeout: float | None = None,
+        lease: float | None = None,
+        delivery: str | None = None,
+    ) -> Callable[[F], F]:
+        """Return a decorator: the function handles the messages of `queue`.
+
+        `timeout` and `lease` in seconds; `key` is the Redis list, if not `mq:<queue>`. What the configuration says
+        under `[queues.<queue>]` wins over what is said here.
+        """
+        options = {
+            "key": key,
+            "concurrency": concurrency,
+            "attempts": attempts,
+            "timeout_s": timeout,
+            "lease_s": lease,
+            "delivery": delivery,
+        }
+        return self._registry.handler(queue, options)
+
+    def subscriber(self, channel: str, *, key: str | None = None) -> Callable[[F], F]:
+        """Return a decorator: the function gets what is published on `channel`, or on a pattern such as `prices.*`.
+
+        `key` is the Redis channel, if not named as ours. `[channels.<channel>]` of the configuration wins.
+        """
+        return self._registry.subscriber(channel, key)
+
+    async def send(
+        self,
+        queue: str | Function,
+        body: Any,
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the API
+        delay: float = 0.0,
+        at: datetime | None = None,
+        ttl: float = 0.0,
+        attempts: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent:
+        """Send a message to a queue, by name or by its handler. Returns once Redis has it.
+
+        `bytes` travel as they are, anything else as JSON. `delay` and `ttl` in seconds. Sending an `id` that exists
+        does nothing and says so. Raises Unavailable (send again with the same id: it cannot double), OutOfMemory,
+        InvalidName, NoSuchQueue.
+        """
+        message = Outgoing(
+            id=new_id() if id is None else keys.valid_name(id, "id"),
+            body=encode_body(body),
+            meta=_meta(headers, attempts),
+            delay_ms=int(delay * 1000),
+            at_ms=int(at.timestamp() * 1000) if at else 0,
+            ttl_ms=int(ttl * 1000),
+        )
+        broker = self._running().broker(self._queue_name(queue))
+        if broker.queue.delivery == "at-most-once":
+            await broker.push(message.body)
+            return Sent(message.id, broker.queue.name, "ready")
+        state = await broker.send(message)
+        return Sent(message.id, broker.queue.name, state.removeprefix("="), state.startswith("="))
+
+    async def publish(self, channel: str, body: Any) -> int:
+        """Publish to every subscriber of `channel`; return how many connections received it."""
+        return await self._running().publish(channel, encode_body(body))
+
+    async def start(self, parts: Parts | None = None) -> None:
+        """Bring everything up: Redis, scripts, subscriber, consumers, HTTP last. Raises MqError, with nothing left."""
+        if self._runtime is not None:
+            raise RuntimeError("this service is running")
+        self._runtime = await Runtime.start(self.config, self._registry, parts or Parts())
+
+    async def wait_failed(self) -> None:
+        """Wait until a part that must not end has ended, then raise why."""
+        await self._running().wait_failed()
+
+    async def stop(self, grace_s: float | None = None, hurry: asyncio.Event | None = None) -> None:
+        """Drain: take nothing new, let handlers finish for `grace_s` or until `hurry`, release the rest.
+
+        Twice is once.
+        """
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.stop(self.config.service.drain_s if grace_s is None else grace_s, hurry)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def describe(self) -> dict[str, str]:
+        """Return what the start screen says: url, redis, queues, channels."""
+        return self._running().describe()
+
+    @property
+    def url(self) -> str:
+        """The address of the HTTP listener. Raises RuntimeError without one."""
+        server = self._running().server
+        if server is None:
+            raise RuntimeError("this service has no HTTP listener")
+        return server.url
+
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            raise RuntimeError("the service is not running: `async with service:`, or `await service.start()`")
+        return self._runtime
+
+    def _queue_name(self, queue: str | Function) -> str:
+        if isinstance(queue, str):
+            return queue
+        name = self._registry.queue_of(queue)
+        if name is None:
+            raise NoSuchQueue(f"{queue!r} is not the handler of any queue")
+        return name
+
+
+def _meta(headers: Mapping[str, str] | None, attempts: int | None) -> Meta:
+    if headers is None and attempts is None:
+        return NO_META
+    return Meta(headers=dict(headers or {}), attempts=attempts)

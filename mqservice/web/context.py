@@ -1,0 +1,23 @@
+"""What the routes may use: handed to them by the service, so that nothing here imports it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from mqservice.broker import Broker
+
+
+@dataclass(frozen=True)
+class Context:
+    """The service as the routes see it."""
+
+    broker: Callable[[str], Broker]
+    """The broker of a queue by name. Raises InvalidName."""
+    publish: Callable[[str, bytes], Awaitable[int]]
+    """Publish a body to a channel by our name; the number of receivers."""
+    is_ready: Callable[[], bool]
+    """False before the start is complete, while draining, and when a part has died."""
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -49,9 +49,8 @@ class EmbeddedServer:
     process forked from this one holds the share too, until it ends or runs another program.
     """
 
-    def __init__(self, directory: Path, args: Sequence[str] = ()) -> None:
-        self.directory = _private_directory(directory.expanduser().absolute()).resolve()
-        self.socket = _socket_path(self.directory)
+    def __init__(self, directory: Path, socket: Path, args: Sequence[str]) -> None:
+        self.directory, self.socket = directory, socket
         self._args = tuple(args)
         self._users_lock: int | None = None
 
@@ -64,7 +63,8 @@ class EmbeddedServer:
         loads its data. Raises EmbeddedError, holding nothing, when it cannot be started or does not answer.
         """
         with _readable_errors():
-            server = cls(directory or default_directory(), args)
+            home = _state_directory(directory or default_directory())
+            server = cls(home, _socket_path(home), args)
             async with server._deciding():
                 users_lock = await _lock(server.directory / keeper.USERS_LOCK, fcntl.LOCK_SH)
                 try:
@@ -124,7 +124,7 @@ class EmbeddedServer:
                     if started:
                         raise EmbeddedError(self._with_log("ended while it started"))
                     await self._start_keeper(keeper_lock)
-                    started = True
+                    began_at, started = time.monotonic(), True
             finally:
                 os.close(keeper_lock)
             answer = await _ping(self.socket)
@@ -234,6 +234,11 @@ def _binary() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise EmbeddedError(f"{advice} ({error})") from error
+
+
+def _state_directory(path: Path) -> Path:
+    """Make the directory; return its one true name, from which the socket's name may be derived."""
+    return _private_directory(path.expanduser()).resolve()
 
 
 def _private_directory(path: Path) -> Path:

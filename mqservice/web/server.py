@@ -37,14 +37,15 @@ class Server:
                 "friend from foe: use 127.0.0.1 and put a proxy with authentication in front"
             )
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, reuse_port=True, backlog=1024)
+        site = web.TCPSite(self._runner, host, port, reuse_port=True, backlog=1024)
         try:
-            await self._site.start()
+            await site.start()
         except OSError as error:
             await self._runner.cleanup()
             if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
                 raise ConfigError(f"http.port = {port}: {error.strerror}; try --port {port + 1}") from error
             raise
+        self._site = site
 
     @property
     def url(self) -> str:

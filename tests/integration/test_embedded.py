@@ -113,9 +113,18 @@ async def read(url: str, key: str) -> object:
         return await client.get(key)
 
 
-async def write(url: str, key: str, value: str) -> None:
+async def write(url: str, key: str, value: str | bytes) -> None:
     async with Redis.from_url(url) as client:
         await client.set(key, value)
+
+
+async def kill_server(server: EmbeddedServer) -> None:
+    """Kill it, and wait until the keeper has brought another one that answers."""
+    pid = server.server_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: server.server_pid() not in {None, pid})
+    await server.revive()  # waits for the answer
 
 
 async def test_join_when_six_processes_come_at_once_then_they_share_one_server(tmp_path: Path) -> None:
@@ -183,14 +192,10 @@ async def test_join_when_server_loads_much_data_then_it_returns_only_afterwards(
 
 async def test_keeper_when_its_server_is_killed_then_it_comes_back_with_its_data(tmp_path: Path) -> None:
     async with joined(tmp_path) as server:
-        for round_number in range(3):
-            await write(server.url(0), "key", f"kept {round_number}")
-            pid = server.server_pid()
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            await until(lambda pid=pid: server.server_pid() not in {None, pid})
-            await server.revive()  # waits for the answer
-            assert await read(server.url(0), "key") == f"kept {round_number}".encode()
+        for value in (b"first", b"second", b"third"):
+            await write(server.url(0), "key", value)
+            await kill_server(server)
+            assert await read(server.url(0), "key") == value
             assert len(keepers(server.socket)) == 1
 
 
@@ -239,7 +244,7 @@ async def test_join_when_a_server_runs_that_nobody_keeps_then_it_is_replaced(tmp
         await write(server.url(0), "key", "kept")
     server_lock = keeper.open_lock(tmp_path / keeper.SERVER_LOCK)
     assert keeper.try_lock(server_lock, fcntl.LOCK_EX)
-    command = [str(embedded._binary()), *EmbeddedServer(tmp_path)._server_args(), "--logfile", "orphan.log"]
+    command = [str(embedded._binary()), *server._server_args(), "--logfile", "orphan.log"]
     with subprocess.Popen(command, pass_fds=[server_lock]) as orphan:
         os.close(server_lock)
         await until((tmp_path / "server.sock").exists)

@@ -1,0 +1,84 @@
+"""SIGKILL of a process that holds leases: another one takes over in time, and nothing is missing."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import redis
+
+from tests.processes import serving
+from tests.waiting import wait_for
+
+LEASE_S = 2.0
+COUNT = 5_000
+SERVE = ("--app", "tests.apps:service", "--no-http")
+
+
+def counts(client: redis.Redis, queue: str) -> dict[str, int]:
+    """Where every message of the queue is; the dead as the list has them."""
+    key = f"mq:{queue}"
+    info = client.hgetall(f"{{{key}}}:info")
+    return {
+        "ready": client.llen(key),
+        "active": client.zcard(f"{{{key}}}:active"),
+        "scheduled": client.zcard(f"{{{key}}}:scheduled"),
+        "dead": client.zcard(f"{{{key}}}:dead"),
+        "done": int(info.get("done", 0)),
+        "sent": int(info.get("sent", 0)),
+    }
+
+
+def test_sigkill_when_in_the_middle_of_5000_then_none_is_missing_and_the_sum_holds(
+    url: str, record_property: Callable[[str, object], None]
+) -> None:
+    environ = {"MQSERVICE_QUEUE__LEASE_S": str(LEASE_S)}
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        for start in range(0, COUNT, 500):
+            client.rpush("mq:work", *range(start, start + 500))
+        with serving(url, *SERVE, **environ) as victim:
+            wait_for(lambda: client.llen("handled") > 500, 30)
+            with serving(url, *SERVE, **environ) as heir:
+                heir.started()
+                victim.signal(signal.SIGKILL)
+                killed_at = time.monotonic()
+                held = client.zcard("{mq:work}:active")
+                wait_for(lambda: counts(client, "work")["done"] >= COUNT, 60)
+                took_s = time.monotonic() - killed_at
+        handled = Counter(int(line.split()[0]) for line in client.lrange("handled", 0, -1))
+        assert set(handled) == set(range(COUNT))
+        twice = sum(count - 1 for count in handled.values())
+        assert twice <= held, "only what was in flight may run twice"
+        sums = counts(client, "work")
+        assert sums == {"ready": 0, "active": 0, "scheduled": 0, "dead": 0, "done": COUNT, "sent": COUNT}
+        record_property("summary", f"held {held}, ran twice {twice}, all done {took_s:.1f} s after the kill")
+
+
+def test_sigkill_when_leases_are_held_then_taken_over_within_lease_plus_2_s(url: str) -> None:
+    environ = {"MQSERVICE_QUEUE__LEASE_S": str(LEASE_S)}
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        with serving(url, *SERVE, **environ) as victim:
+            victim.started()
+            client.rpush("mq:slow", *["1.5"] * 20)
+            wait_for(lambda: client.llen("started") == 20)
+            with serving(url, *SERVE, **environ) as heir:
+                heir.started()
+                victim.signal(signal.SIGKILL)
+                wait_for(lambda: client.llen("started") == 40, LEASE_S + 2)
+                wait_for(lambda: counts(client, "slow")["done"] == 20)
+        assert len(set(client.lrange("handled", 0, -1))) == 20
+        assert counts(client, "slow")["sent"] == 20
+
+
+def test_message_when_it_kills_its_process_three_times_then_dead(url: str) -> None:
+    environ = {"MQSERVICE_QUEUE__LEASE_S": "1"}
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.rpush("mq:fatal", "1")
+        for crash in range(3):
+            with serving(url, *SERVE, **environ) as served:
+                assert served.exit_code(30) == 9, f"crash {crash}: {served.err}"
+        with serving(url, *SERVE, **environ) as survivor:
+            wait_for(lambda: counts(client, "fatal")["dead"] == 1, 10)
+            assert survivor.started().process.poll() is None
+        (message_id,) = client.zrange("{mq:fatal}:dead", 0, -1)
+        assert client.hget(f"{{mq:fatal}}:m:{message_id}", "reason") == "crashed"

@@ -1,6 +1,7 @@
 """`mqservice kitchen`."""
 
 import asyncio
+import atexit
 import math
 import signal
 from typing import Literal
@@ -53,3 +54,5 @@ async def _open(plan: Kitchen) -> None:
         asyncio.get_running_loop().add_signal_handler(number, closing.set)
     tally = await run(plan, click.echo, closing)
     click.echo(_CLOSED[plan.lang].format(*tally), err=True)
+    # All is said now: a second Ctrl-C, while Python takes itself apart, shall not spoil the exit code.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

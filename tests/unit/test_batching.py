@@ -175,13 +175,13 @@ async def test_put_when_all_who_wait_are_cancelled_then_there_is_no_empty_flush(
 async def test_put_when_its_caller_is_cancelled_during_the_flush_then_the_others_are_answered(
     batcher: Batcher[int, int], flush: Flush
 ) -> None:
-    await under_way(batcher, flush)
     given_up, kept = await hand_in(batcher, 1, 2)
-    flush.gate.set()
-    await until(lambda: len(flush.batches) == 2 or kept.done())
+    await until(lambda: flush.running)
     given_up.cancel()
+    flush.gate.set()
     assert await kept == 20
-    assert flush.batches == [[0], [1, 2]]
+    assert given_up.cancelled()
+    assert flush.batches == [[1, 2]]
 
 
 async def test_put_when_the_flush_answers_too_few_then_no_caller_waits_for_ever() -> None:

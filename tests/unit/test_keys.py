@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
@@ -13,11 +13,13 @@ from mqservice.errors import InvalidName
 ALLOWED = string.ascii_letters + string.digits + "._:-"
 
 
+@settings(max_examples=25)
 @given(st.text(ALLOWED, min_size=1, max_size=128))
 def test_valid_name_when_it_has_only_allowed_characters_then_it_is_returned_as_it_is(name: str) -> None:
     assert keys.valid_name(name) is name
 
 
+@settings(max_examples=25)
 @given(st.text(ALLOWED, max_size=3), st.characters(exclude_characters=ALLOWED), st.text(ALLOWED, max_size=3))
 def test_valid_name_when_one_character_is_not_allowed_then_it_is_refused(before: str, wrong: str, after: str) -> None:
     with pytest.raises(InvalidName):
@@ -47,6 +49,7 @@ def test_keys_when_derived_then_they_read_as_documented() -> None:
     assert keys.part("task:prodcons:queue", "bell") == "{task:prodcons:queue}:bell"
 
 
+@settings(max_examples=25)
 @given(st.text(st.characters(exclude_characters="{}", codec="utf-8"), min_size=1), st.text(ALLOWED, min_size=1))
 def test_keys_when_of_one_queue_then_they_share_a_cluster_slot(list_key: str, name: str) -> None:
     slot = key_slot(list_key.encode())
@@ -54,6 +57,7 @@ def test_keys_when_of_one_queue_then_they_share_a_cluster_slot(list_key: str, na
     assert key_slot(keys.part(list_key, name).encode()) == slot
 
 
+@settings(max_examples=25)
 @given(st.text(ALLOWED, min_size=1), st.sampled_from(["bell", "active", "scheduled", "dead", "done", "info"]))
 def test_keys_when_a_message_is_called_as_a_part_then_its_record_is_another_key(message_id: str, part: str) -> None:
     assert keys.record("mq:q", message_id) != keys.part("mq:q", part)

@@ -1,0 +1,1 @@
+"""Measurements, each beside a yardstick from the same run. `make bench`."""

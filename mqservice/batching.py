@@ -40,6 +40,7 @@ class Batcher(Generic[Item, Answer]):
         self._waiting.append((item, size, future))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._run(), name=self._name)
+            self._flusher.add_done_callback(self._ended)
         return await future
 
     async def aclose(self) -> None:
@@ -48,14 +49,18 @@ class Batcher(Generic[Item, Answer]):
             await asyncio.wait([self._flusher])
 
     async def _run(self) -> None:
-        try:
-            while self._waiting:
-                await self._flush_one()
-        finally:
-            self._flusher = None
-            for _, _, future in self._waiting:  # only when this task was cancelled from outside
-                future.cancel()
-            self._waiting.clear()
+        while self._waiting:
+            await self._flush_one()
+        self._flusher = None
+
+    def _ended(self, flusher: asyncio.Task[None]) -> None:
+        """Let nobody wait for a flusher that was cancelled from outside, even before its first step."""
+        if not flusher.cancelled():
+            return
+        self._flusher = None
+        for _, _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
 
     async def _flush_one(self) -> None:
         items, futures = self._take()
@@ -63,6 +68,8 @@ class Batcher(Generic[Item, Answer]):
             return
         try:
             answers: Sequence[Answer] = await self._flush(items)
+            if len(answers) != len(items):
+                raise ValueError(f"{self._name}: {len(answers)} answers to {len(items)} items")
         except asyncio.CancelledError:
             for future in futures:
                 future.cancel()
@@ -72,7 +79,7 @@ class Batcher(Generic[Item, Answer]):
                 if not future.done():
                     future.set_exception(error)
             return
-        for future, answer in zip(futures, answers, strict=True):
+        for future, answer in zip(futures, answers, strict=False):
             if not future.done():
                 future.set_result(answer)
 

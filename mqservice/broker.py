@@ -24,6 +24,7 @@ from mqservice.errors import OutOfMemory, Unavailable
 from mqservice.message import (
     JSON,
     NO_META,
+    Cancelled,
     Claimed,
     Dead,
     Done,
@@ -34,11 +35,15 @@ from mqservice.message import (
     RetryIn,
 )
 from mqservice.pop import Pop
+from mqservice.rates import rates
 from mqservice.retry import Backoff
 from mqservice.scripts import Script
 
 BLOB_BYTES = 4096
 """Larger bodies are read by HGET, not handed through Lua: two copies less, 2.2 times faster at 10 kB."""
+
+PROGRESS_CHARS = 200
+"""Of a progress text, so much is kept."""
 
 MARK = b"\0mq:"
 """In front of an id on the ready list; see `scripts/shared.lua`."""
@@ -71,6 +76,7 @@ class Broker:
         self.queue = queue
         self._connections = connections
         self._key = queue.key
+        self._registered = False
         self._sends: Batcher[Outgoing, str] = Batcher(self._flush_sends, f"send {queue.name}")
         self._pushes: Batcher[bytes, int] = Batcher(self._flush_pushes, f"push {queue.name}")
         self._settles: Batcher[tuple[Receipt, Outcome], bool] = Batcher(self._flush_settles, f"settle {queue.name}")
@@ -78,6 +84,7 @@ class Broker:
     async def register(self) -> None:
         """Make the queue known to whoever lists queues. 1 round trip, idempotent."""
         await self._connections.guard(lambda: self._connections.commands.sadd(keys.QUEUES, self.queue.name))
+        self._registered = True
 
     def bell(self) -> Bell:
         """Return a new waiter for this queue's bell. The caller closes it."""
@@ -88,7 +95,10 @@ class Broker:
         return Pop(self._connections, self.queue, MARK)
 
     async def send(self, message: Outgoing) -> str:
-        """Send one message: nothing → ready or scheduled. Return its state, `=state` when the id existed.
+        """Send one message: nothing → ready or scheduled. Return its state, or what stood in the way.
+
+        `=state`: the id existed, in that state. `!id`: that unfinished message has the same unique key. `full`: the
+        queue has reached its `max_length`. In these three cases nothing was kept.
 
         Returns only after Redis has it. Raises Unavailable when Redis stayed away for the deadline: it may have
         been sent; sending again with the same id is safe. OutOfMemory: nothing was kept.
@@ -96,8 +106,8 @@ class Broker:
         return await self._sends.put(message, len(message.body))
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[str]:
-        """Send messages as one, all or none. Return a state each. 1 round trip; errors as `send`."""
-        return await self._flush_sends(messages)
+        """Send messages as one: `full` for all or none. Answers and errors as `send`. 1 round trip."""
+        return await self._send(messages, whole=True)
 
     async def push(self, body: bytes) -> int:
         """Push a raw body, as any Redis client could, and ring. Return the length of the ready list then."""
@@ -125,9 +135,9 @@ class Broker:
             messages = await self._with_blobs(messages, reply)
         return Claim(messages, reply[0] / 1000 if reply[0] >= 0 else None)
 
-    async def renew(self, receipts: Sequence[Receipt]) -> list[int]:
+    async def renew(self, receipts: Sequence[Receipt], consumer: str) -> list[int]:
         """Move the deadlines of leases: 1 renewed, 0 stale, 2 renewed and its cancellation was asked for."""
-        args: list[Any] = [int(self.queue.lease_s * 1000)]
+        args: list[Any] = [int(self.queue.lease_s * 1000), consumer]
         for receipt in receipts:
             args += receipt
         answers: list[int] = await self._connections.run(scripts.RENEW, self._key, args)
@@ -147,6 +157,23 @@ class Broker:
         answers = await self._patiently(scripts.RELEASE, args, None)
         return [answer == 1 for answer in answers]
 
+    async def progress(self, receipt: Receipt, fraction: float, text: str) -> bool:
+        """Note how far an active message is. False: the receipt was stale. 1 round trip."""
+        args = [*receipt, fraction, text[:PROGRESS_CHARS]]
+        answer: int = await self._connections.run(scripts.PROGRESS, self._key, args)
+        return answer == 1
+
+    async def leave(self, consumer: str) -> None:
+        """Say that a consumer has stopped, so that it is no longer counted. 1 round trip."""
+        consumers = keys.part(self._key, "consumers")
+        await self._connections.guard(lambda: self._connections.commands.zrem(consumers, consumer))
+
+    async def retry_after_s(self) -> int:
+        """Return in how many whole seconds a full queue may have room: 1 to 60, by how fast it was drained lately."""
+        counters = await self._connections.guard(lambda: rates(self._connections, self._key))
+        finished_per_s = counters.get("done", 0.0) + counters.get("died", 0.0) + counters.get("cancelled", 0.0)
+        return 1 if finished_per_s >= 1 else min(60, int(1 / finished_per_s) + 1) if finished_per_s else 60
+
     async def ring(self) -> None:
         """Ring the bell for others. 1 round trip. A second token does no harm."""
         bell = keys.part(self._key, "bell")
@@ -159,10 +186,15 @@ class Broker:
         await self._settles.aclose()
 
     async def _flush_sends(self, messages: Sequence[Outgoing]) -> list[str]:
-        args: list[Any] = [BLOB_BYTES]
+        return await self._send(messages, whole=False)
+
+    async def _send(self, messages: Sequence[Outgoing], *, whole: bool) -> list[str]:
+        args: list[Any] = [BLOB_BYTES, self.queue.max_length, int(whole)]
         for message in messages:
             args += (message.id, message.body, _meta_json(message.meta), _extra_json(message))
         states = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
+        if not self._registered:
+            await self.register()
         return [state.decode() for state in states]
 
     async def _flush_pushes(self, bodies: Sequence[bytes]) -> list[int]:
@@ -233,13 +265,17 @@ def _meta_json(meta: Meta) -> bytes:
 
 
 def _extra_json(message: Outgoing) -> bytes:
-    wish: dict[str, int] = {}
+    wish: dict[str, int | str] = {}
     if message.delay_ms:
         wish["delay"] = message.delay_ms
     if message.at_ms:
         wish["at"] = message.at_ms
     if message.ttl_ms:
         wish["ttl"] = message.ttl_ms
+    if message.unique:
+        wish["unique"] = message.unique
+    if message.watch:
+        wish["watch"] = message.watch
     return JSON.encode(wish) if wish else b""
 
 
@@ -251,5 +287,7 @@ def _settle_args(receipt: Receipt, outcome: Outcome) -> tuple[Any, ...]:
             return ("retry", *receipt, JSON.encode(attempt), delay_ms)
         case Dead(reason, attempt):
             return ("dead", *receipt, JSON.encode(attempt), reason)
+        case Cancelled():
+            return ("cancelled", *receipt, b"", b"")
         case _:
             raise TypeError(f"{outcome!r} is not settled but released")

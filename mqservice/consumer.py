@@ -12,7 +12,7 @@ import structlog
 
 from mqservice.broker import Broker, claim_token
 from mqservice.errors import Misconfigured, MqError, Unavailable, WrongType
-from mqservice.message import Claimed, Outcome, Receipt
+from mqservice.message import Cancelled, Claimed, Outcome, Receipt
 from mqservice.retry import Backoff
 
 log = structlog.get_logger()
@@ -37,6 +37,8 @@ class Held:
     settling: bool = False
     given_up: bool = False
     """The lease is lost or given back: whatever the handler still does no longer counts."""
+    cancelled: bool = False
+    """Somebody cancelled the message, and its coroutine has been told."""
 
 
 class Consumer:
@@ -60,6 +62,11 @@ class Consumer:
     def held(self) -> int:
         """Messages whose lease this consumer holds."""
         return len(self._held)
+
+    @property
+    def list_key(self) -> str:
+        """The ready list it consumes."""
+        return self._queue.key
 
     def stop(self) -> None:
         """Take nothing new. `run()` returns when what is held has been settled. Works before start and twice."""
@@ -86,6 +93,13 @@ class Consumer:
                 task.cancel()
             await asyncio.wait({renewal, claims})
             await self._bell.aclose()
+
+    def cancel(self, message_id: str) -> None:
+        """Cancel the coroutine of a message that this consumer holds; its outcome is then Cancelled."""
+        for receipt, held in self._held.items():
+            if receipt.id == message_id and held.task is not None and not held.settling and not held.cancelled:
+                held.cancelled = True
+                held.task.cancel()
 
     async def abandon(self) -> None:
         """Cancel what still runs and give it back with no attempt used. Call after `stop()`."""
@@ -140,6 +154,7 @@ class Consumer:
         """A token that we took, or that woke our cut-off BLPOP, belongs to whoever still consumes."""
         try:
             await self._broker.ring()
+            await self._broker.leave(self.name)
         except MqError:
             return  # they look by themselves once a bell timeout
 
@@ -155,6 +170,12 @@ class Consumer:
     async def _work(self, claimed: Claimed, held: Held) -> None:
         try:
             outcome = await self._execute(claimed)
+        except asyncio.CancelledError:
+            if held.given_up or not held.cancelled:
+                raise
+            if held.task is not None:
+                held.task.uncancel()
+            outcome = Cancelled()
         finally:
             self._running -= 1
             self._slot_free.set()
@@ -194,9 +215,12 @@ class Consumer:
         receipts = list(self._held)
         for i in range(0, len(receipts), _RENEW_BATCH):
             batch = receipts[i : i + _RENEW_BATCH]
-            answers = await self._broker.renew(batch)
-            stale = [receipt for receipt, answer in zip(batch, answers, strict=True) if answer == 0]
-            await self._lose(stale)
+            answers = await self._broker.renew(batch, self.name)
+            answered = list(zip(batch, answers, strict=True))
+            for receipt, answer in answered:
+                if answer == 2:
+                    self.cancel(receipt.id)
+            await self._lose([receipt for receipt, answer in answered if answer == 0])
 
     async def _lose(self, receipts: Sequence[Receipt]) -> None:
         lost = [self._held[receipt] for receipt in receipts if receipt in self._held]

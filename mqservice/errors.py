@@ -67,3 +67,9 @@ class NoSuchQueue(MqError):
     """A handler or queue was named that this service does not know."""
 
     code = "no-such-queue"
+
+
+class BadCursor(MqError):
+    """A page was asked for by a cursor that no page gave out."""
+
+    code = "bad-cursor"

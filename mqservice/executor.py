@@ -6,8 +6,10 @@ Called by the consumers, once a delivery. Whatever a handler does (return, raise
 import asyncio
 import time
 import traceback
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -21,9 +23,12 @@ from mqservice.message import (
     Done,
     Message,
     Outcome,
+    Receipt,
     RetryIn,
 )
 from mqservice.retry import Reject, Retry, attempt_delay_ms
+
+Report = Callable[[Receipt, float, str], Awaitable[object]]
 
 RESULT_BYTES = 1 << 20
 """Largest result that is kept; a larger one fails the attempt."""
@@ -44,6 +49,8 @@ class Execution:
     queue: QueueOptions
     by: str
     threads: Executor | None = None
+    report: Report | None = None
+    """Carries `message.progress` to Redis."""
 
     async def run(self, claimed: Claimed) -> Outcome:
         """Decode the body, call the handler, and say what it came to.
@@ -54,13 +61,12 @@ class Execution:
         started, at_ms = time.monotonic(), time.time_ns() // 1_000_000
         try:
             body = self.handler.decode(claimed.body, claimed.meta)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except Exception as error:  # noqa: BLE001 - also a too deep nesting, and what a type's own check raises
             return Dead("undecodable", self._attempt(error, at_ms, started))
         try:
             return Done(await self._result(body, claimed))
         except Retry as wish:
-            delay_ms = None if wish.delay is None else int(wish.delay * 1000)
-            return self._failed(claimed, self._attempt(wish, at_ms, started), delay_ms)
+            return self._asked_again(claimed, wish, at_ms, started)
         except Reject as wish:
             return Dead("rejected", self._attempt(wish, at_ms, started))
         except asyncio.CancelledError as error:
@@ -68,12 +74,19 @@ class Execution:
             if task is not None and task.cancelling():
                 raise
             return self._failed(claimed, self._attempt(error, at_ms, started))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge: the handler is not ours
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the edge: the handler is not ours, nor is its sys.exit()
             return self._failed(claimed, self._attempt(error, at_ms, started))
 
     async def _result(self, body: object, claimed: Claimed) -> bytes:
         message = Message(
-            claimed.receipt.id, self.queue.name, claimed.meta.headers, claimed.attempts + 1, claimed.sent_ms
+            claimed.receipt.id,
+            self.queue.name,
+            claimed.meta.headers,
+            claimed.attempts + 1,
+            claimed.sent_ms,
+            partial(self.report, claimed.receipt) if self.report else None,
         )
         deadline = asyncio.timeout(self.queue.timeout_s)
         try:
@@ -87,6 +100,12 @@ class Execution:
         if len(encoded) > RESULT_BYTES:
             raise ResultTooLarge(f"the result has {len(encoded)} bytes, at most {RESULT_BYTES} are kept")
         return encoded
+
+    def _asked_again(self, claimed: Claimed, wish: Retry, at_ms: int, started: float) -> Outcome:
+        try:
+            return self._failed(claimed, self._attempt(wish, at_ms, started), wish.delay_ms)
+        except ValueError as error:
+            return self._failed(claimed, self._attempt(error, at_ms, started))
 
     def _failed(self, claimed: Claimed, attempt: Attempt, delay_ms: int | None = None) -> Outcome:
         failures = claimed.attempts + 1
@@ -102,10 +121,15 @@ class Execution:
             at_ms=at_ms,
             took_ms=int((time.monotonic() - started) * 1000),
             type=type(error).__name__,
-            text=_text(error)[:_TEXT_CHARS],
-            traceback=trace,
+            text=_storable(_text(error)[:_TEXT_CHARS]),
+            traceback=_storable(trace),
             by=self.by,
         )
+
+
+def _storable(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold, such as lone surrogates, replaced."""
+    return text.encode(errors="replace").decode()
 
 
 def _text(error: BaseException) -> str:

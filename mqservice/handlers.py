@@ -5,7 +5,7 @@ Filled by the decorators of `Service`, read by the executor and the consumers. K
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
@@ -39,7 +39,13 @@ class Handler:
         args = (body, message) if self.wants_message else (body,)
         if self.suspends:
             return await self.function(*args)
-        return await asyncio.get_running_loop().run_in_executor(threads, self.function, *args)
+        return await asyncio.get_running_loop().run_in_executor(threads, self._call_plain, args)
+
+    def _call_plain(self, args: tuple[Any, ...]) -> Any:
+        try:
+            return self.function(*args)
+        except StopIteration as error:  # a Future cannot hold it: the caller would wait for ever
+            raise RuntimeError("the handler raised StopIteration") from error
 
 
 class Registry:
@@ -90,9 +96,9 @@ def is_pattern(channel: str) -> bool:
 
 def _handler(name: str, function: Function, options: dict[str, Any]) -> Handler:
     parameters = list(inspect.signature(function).parameters.values())
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     second = parameters[1] if len(parameters) > 1 else None
-    if not parameters or (second and second.name != "message" and hints.get(second.name) is not Message):
+    if not _takes_body_and_message(parameters, hints):
         raise ConfigError(f"{function.__qualname__}: a handler takes the body, and if it wants to, `message: Message`")
     return Handler(
         name,
@@ -102,6 +108,18 @@ def _handler(name: str, function: Function, options: dict[str, Any]) -> Handler:
         suspends=inspect.iscoroutinefunction(function),
         options=options,
     )
+
+
+def _takes_body_and_message(parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]) -> bool:
+    """Tell whether a function can be called with a body, or with a body and a message."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if not parameters or any(p.kind not in positional for p in parameters[:2]):
+        return False
+    if any(p.default is inspect.Parameter.empty and p.kind in positional for p in parameters[2:]):
+        return False
+    if any(p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in parameters[2:]):
+        return False
+    return len(parameters) == 1 or parameters[1].name == "message" or hints.get(parameters[1].name) is Message
 
 
 def decoder(annotation: Any) -> Decode:

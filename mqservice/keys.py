@@ -33,3 +33,8 @@ def record(list_key: str, message_id: str) -> str:
 def part(list_key: str, name: str) -> str:
     """Any other key of a queue: bell, active, scheduled, dead, done, info."""
     return f"{{{list_key}}}:{name}"
+
+
+def process_channel(process: str) -> str:
+    """Channel on which scripts tell one process what concerns it."""
+    return f"mq:process:{process}"

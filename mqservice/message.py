@@ -37,6 +37,10 @@ class Outgoing(NamedTuple):
     at_ms: int = 0
     """Epoch ms by the clock of Redis; 0: use delay_ms."""
     ttl_ms: int = 0
+    unique: str = ""
+    """At most one unfinished message of a queue has this key."""
+    watch: str = ""
+    """Redis channel on which to tell that the message has ended."""
 
 
 class Receipt(NamedTuple):
@@ -93,7 +97,11 @@ class Release(NamedTuple):
     """Give the message back, no attempt used."""
 
 
-Outcome: TypeAlias = Done | RetryIn | Dead | Release
+class Cancelled(NamedTuple):
+    """Somebody cancelled the message while it was active."""
+
+
+Outcome: TypeAlias = Done | RetryIn | Dead | Release | Cancelled
 
 
 class Message:
@@ -112,7 +120,7 @@ class Message:
         headers: dict[str, str] | None = None,
         attempt: int = 1,
         sent_at_ms: int = 0,
-        report: Callable[[float, str], Awaitable[None]] | None = None,
+        report: Callable[[float, str], Awaitable[object]] | None = None,
     ) -> None:
         self.id = id
         self.queue = queue

@@ -5,6 +5,9 @@ Used by handlers (Retry, Reject), the executor and every loop that outlives a br
 
 import random
 
+MOST_S = 365 * 24 * 3600
+"""Nothing is put off for longer than a year."""
+
 
 class Retry(Exception):
     """Raised by a handler: not an error; try again after `delay` seconds. Costs an attempt.
@@ -15,6 +18,15 @@ class Retry(Exception):
     def __init__(self, delay: float | None = None) -> None:
         super().__init__("asked to be tried again")
         self.delay = delay
+
+    @property
+    def delay_ms(self) -> int | None:
+        """The delay in ms. Raises ValueError when it is not a number of seconds from 0 to a year."""
+        if self.delay is None:
+            return None
+        if not isinstance(self.delay, (int, float)) or not 0 <= self.delay <= MOST_S:
+            raise ValueError(f"Retry(delay={self.delay!r}): expected seconds from 0 to {MOST_S}")
+        return int(self.delay * 1000)
 
 
 class Reject(Exception):

@@ -16,18 +16,23 @@ from typing import Any, Self
 
 import structlog
 
-from mqservice import scripts
+from mqservice import keys, scripts
 from mqservice.broker import Broker
-from mqservice.channels import Channels, Subscription
+from mqservice.channels import Channels
 from mqservice.config import Config, redacted
 from mqservice.connections import Connections, open_redis
 from mqservice.consumer import Consumer
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import EmbeddedError, MqError, NoSuchQueue, Unavailable
 from mqservice.executor import Execution
-from mqservice.handlers import Handler, Registry, is_pattern
+from mqservice.following import follow
+from mqservice.handlers import Handler, Registry
+from mqservice.idempotency import Idempotency
+from mqservice.operations import Operations
 from mqservice.popper import Popper
+from mqservice.results import Waiters
 from mqservice.subscriber import Subscriber
+from mqservice.views import Views
 from mqservice.web.context import Context
 from mqservice.web.server import Server
 
@@ -35,6 +40,9 @@ log = structlog.get_logger()
 
 _SETTLE_S = 5.0
 """How long a drain waits for Redis to take the last outcomes, once no handler runs any more."""
+
+_LIVE_S = 10.0
+"""How long Redis may take to confirm the subscriptions at start."""
 
 _LOOK_S = 1.0
 """How often we look whether our own server still runs."""
@@ -62,6 +70,7 @@ class Runtime:
         self.server: Server | None = None
         self._embedded: EmbeddedServer | None = None
         self._connections: Connections | None = None
+        self._waiters: Waiters | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
         self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
@@ -72,14 +81,21 @@ class Runtime:
         self._redis_text = ""
         self._ready = False
 
+    @property
+    def waiters(self) -> Waiters:
+        """Everybody in this process who waits for a message."""
+        if self._waiters is None:
+            self._waiters = Waiters(self._redis(), keys.process_channel(self.name))
+        return self._waiters
+
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
         """Bring everything up in order, HTTP last. On any error nothing is left behind."""
         runtime = cls(config, registry, parts)
         try:
             await runtime._start_redis()
+            await runtime._start_subscription()
             if parts.consumers:
-                await runtime._start_subscribers()
                 await runtime._start_consumers()
             if parts.http:
                 await runtime._start_http()
@@ -97,6 +113,19 @@ class Runtime:
             options = self._config.queue_options(queue, **(handler.options if handler else {}))
             broker = self._brokers[queue] = Broker(self._redis(), options)
         return broker
+
+    def views(self, queue: str) -> Views:
+        """Return the views of a queue. Raises InvalidName."""
+        return Views(self._redis(), self.broker(queue).queue)
+
+    def operations(self, queue: str) -> Operations:
+        """Return the operations on a queue. Raises InvalidName."""
+        return Operations(self._redis(), self.broker(queue).queue)
+
+    async def queues(self) -> list[str]:
+        """Return the names of all queues that any process has served or sent to, sorted. 1 round trip."""
+        names = await self._redis().guard(lambda: self._redis().commands.smembers(keys.QUEUES))
+        return sorted(name.decode() if isinstance(name, bytes) else name for name in names)
 
     async def publish(self, channel: str, body: bytes) -> int:
         """Publish a body to a channel by our name; return the number of connections that received it."""
@@ -160,32 +189,25 @@ class Runtime:
             where = f"our own, data kept in {self._embedded.directory}"
         self._redis_text = f"{version}, {where}"
 
-    async def _start_subscribers(self) -> None:
+    async def _start_subscription(self) -> None:
         by_key: dict[str, list[Subscriber]] = {}
-        for handler in self._registry.subscribers:
+        for handler in self._registry.subscribers if self._parts.consumers else ():
             subscriber = Subscriber(handler)
             self._subscribers.append(subscriber)
             by_key.setdefault(self._channel_key(handler.name), []).append(subscriber)
             self._draining.add(self._watch(subscriber.run(), f"subscriber {handler.name}"))
-        if not by_key:
-            return
-
-        def deliver(followed: str, channel: str, body: bytes) -> None:
-            for subscriber in by_key[followed]:
-                subscriber.deliver(channel, body)
-
-        subscription = Subscription(
-            self._redis(),
-            [key for key in by_key if not is_pattern(key)],
-            [key for key in by_key if is_pattern(key)],
-            deliver,
-        )
+        subscription = follow(self._redis(), self.name, by_key, self.waiters.notify, self._cancel)
         following = self._watch(subscription.run(), "subscription")
         live = asyncio.create_task(subscription.live.wait(), name="subscription live")
-        await asyncio.wait({live, following}, timeout=10.0, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({live, following}, timeout=_LIVE_S, return_when=asyncio.FIRST_COMPLETED)
         if not live.done():
             live.cancel()
-            raise Unavailable("Redis did not confirm the subscriptions within 10 s")
+            raise Unavailable(f"Redis did not confirm the subscriptions within {_LIVE_S:g} s")
+
+    def _cancel(self, list_key: str, message_id: str) -> None:
+        for consumer in self._consumers:
+            if isinstance(consumer, Consumer) and consumer.list_key == list_key:
+                consumer.cancel(message_id)
 
     async def _start_consumers(self) -> None:
         handlers = self._registry.handlers
@@ -199,14 +221,23 @@ class Runtime:
         broker = self.broker(handler.name)
         await broker.register()
         name = f"{self.name}/{handler.name}"
-        execute = Execution(handler, broker.queue, self.name, self._threads).run
+        execute = Execution(handler, broker.queue, self.name, self._threads, broker.progress).run
         once = broker.queue.delivery == "at-most-once"
         consumer = Popper(broker, execute, name) if once else Consumer(broker, execute, name)
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
 
     async def _start_http(self) -> None:
-        context = Context(self.broker, self.publish, lambda: self._ready)
+        context = Context(
+            broker=self.broker,
+            views=self.views,
+            operations=self.operations,
+            queues=self.queues,
+            waiters=self.waiters,
+            idempotency=Idempotency(self._redis()),
+            publish=self.publish,
+            is_ready=lambda: self._ready,
+        )
         self.server = Server(context, self._config.http)
         await self.server.start()
 

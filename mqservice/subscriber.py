@@ -56,5 +56,10 @@ class Subscriber:
             await self.handler.call(value, Message(new_id(), channel), None)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("undecodable", channel=channel, error=str(error))
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            log.error("subscriber failed", channel=channel, error=repr(error))
+        except (Exception, SystemExit) as error:  # the edge: the function is not ours, nor is its sys.exit()
             log.error("subscriber failed", channel=channel, error=repr(error), exc_info=error)

@@ -5,6 +5,7 @@ import click
 from mqservice import __version__
 from mqservice.cli.check import check
 from mqservice.cli.config import config
+from mqservice.cli.kitchen import kitchen
 from mqservice.cli.serve import serve
 
 
@@ -14,5 +15,5 @@ def main() -> None:
     """The message queue you can curl: HTTP in, Python handlers out, over Redis or Valkey."""
 
 
-for _command in (serve, check, config):
+for _command in (serve, check, config, kitchen):
     main.add_command(_command)

@@ -28,6 +28,7 @@ Concurrency = Annotated[int, Meta(ge=1, le=10_000)]
 LeaseSeconds = Annotated[float, Meta(ge=1, le=3600)]
 TimeoutSeconds = Annotated[float, Meta(ge=0.001, le=604_800)]
 RetentionSeconds = Annotated[float, Meta(ge=0.001, le=31_536_000)]
+MaxLength = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 BellSeconds = Annotated[float, Meta(ge=0.1, le=10)]
 
 
@@ -89,8 +90,10 @@ class QueueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     timeout_s: TimeoutSeconds = 300.0
     # How long a result can be read.
     result_ttl_s: RetentionSeconds = 86_400.0
-    # How long a dead letter is kept.
-    failure_ttl_s: RetentionSeconds = 604_800.0
+    # How long a dead or cancelled message is kept; of the dead at most 100,000 per queue.
+    failure_ttl_s: RetentionSeconds = 2_592_000.0
+    # Ready messages at which new ones are refused (429); 0: as many as Redis holds.
+    max_length: MaxLength = 0
     # How long one BLPOP of the bell waits in Redis: the longest that a foreign push goes unnoticed.
     bell_s: BellSeconds = 1.0
 
@@ -107,6 +110,7 @@ class QueueOverrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: TimeoutSeconds | UnsetType = UNSET
     result_ttl_s: RetentionSeconds | UnsetType = UNSET
     failure_ttl_s: RetentionSeconds | UnsetType = UNSET
+    max_length: MaxLength | UnsetType = UNSET
     bell_s: BellSeconds | UnsetType = UNSET
 
 

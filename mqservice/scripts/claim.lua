@@ -34,17 +34,21 @@ end
 -- any state -> active, unless the message has ended, has expired, or has crashed too often.
 local function take(id, from, crashed)
   local key = RECORD .. id
-  local r = redis.call('HMGET', key, 'state', 'deliveries', 'attempts', 'sent', 'meta', 'body', 'crashes', 'expires')
+  local r = redis.call('HMGET', key, 'state', 'deliveries', 'attempts', 'sent', 'meta', 'body', 'crashes', 'expires',
+    'cancel')
   local crashes = (tonumber(r[7]) or 0) + crashed
   if r[1] ~= from then
     if r[1] == 'cancelled' then
-      redis.call('PEXPIRE', key, dead_ttl_ms)
-      redis.call('HINCRBY', INFO, 'tombstones', -1)
+      if from == 'ready' then
+        redis.call('PEXPIRE', key, dead_ttl_ms)
+        redis.call('HINCRBY', INFO, 'tombstones', -1)
+      end
     elseif not r[1] then
       bury(id, 'undecodable', '{"type":"MissingRecord","text":"the record of this id was deleted by somebody else"}', dead_ttl_ms)
     end
     return -- any other state: the id was on this list a second time
   end
+  if r[9] then return mark_cancelled(id, dead_ttl_ms) end
   if crashes >= crash_limit and crashed > 0 then
     redis.call('HSET', key, 'crashes', crashes)
     return bury(id, 'crashed', nil, dead_ttl_ms)
@@ -118,7 +122,8 @@ if taken > 0 then
   each_chunk('ZADD', ACTIVE, leases)
   redis.call('SET', ledger_key, table.concat(ledger, '\n'), 'PX', lease_ms)
 end
-if adopted > 0 then redis.call('HINCRBY', INFO, 'sent', adopted) end
+count('sent', adopted)
+redis.call('ZADD', CONSUMERS, NOW, consumer)
 local next_due = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
 if next_due then out[1] = math.max(0, tonumber(next_due) - NOW) end
 if redis.call('LLEN', K) > 0 or out[1] == 0 then ring() end

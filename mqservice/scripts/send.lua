@@ -2,22 +2,32 @@
 --
 -- KEYS[1]  ready list
 -- ARGV[1]  bytes above which a body is stored as `blob`
--- ARGV[2..]  four values a message: id, body, meta (JSON or ''), extra (JSON or '':
---          {"delay": ms from now} or {"at": epoch ms}, {"ttl": ms}, {"watch": channel})
+-- ARGV[2]  ready messages at which new ones are refused; 0: none are
+-- ARGV[3]  1: all or none are refused for that; 0: as many as fit are taken
+-- ARGV[4..]  four values a message: id, body, meta (JSON or ''), extra (JSON or '':
+--          {"delay": ms from now} or {"at": epoch ms}, {"ttl": ms}, {"watch": channel}, {"unique": key})
 --
--- Returns one state a message: 'ready' or 'scheduled' for a new one, else '=' and the state of the message that
--- has this id already, which is left as it is.
+-- Returns one answer a message: 'ready' or 'scheduled' for a new one; '=' and the state of the message that has this
+-- id already, which is left as it is; '!' and the id of the unfinished message that has its unique key; or 'full'.
 -- Twice: the ids exist, nothing happens, the answer is the same but for the '='. Caller dies: the messages are there.
 -- Memory full: refused as a whole before its first write.
-local blob_bytes = tonumber(ARGV[1])
+local blob_bytes, max_length, whole = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local states, marks = {}, {}
 local new, must_ring = 0, false
+
+local room = math.huge
+if max_length > 0 then
+  local tombstones = tonumber(redis.call('HGET', INFO, 'tombstones') or 0)
+  room = max_length - redis.call('LLEN', K) + tombstones
+  if whole and room < (#ARGV - 3) / 4 then room = 0 end
+end
 
 -- Field and value of what few messages have. Returns the due time, or nil when it is ready now.
 local function store_extra(key, extra)
   local wish = cjson.decode(extra)
   if wish.ttl then redis.call('HSET', key, 'expires', NOW + wish.ttl) end
   if wish.watch then redis.call('HSET', key, 'watch', wish.watch) end
+  if wish.unique then redis.call('HSET', key, 'unique', wish.unique) end
   local due = wish.at or (wish.delay and NOW + wish.delay)
   return due and due > NOW and math.floor(due)
 end
@@ -29,30 +39,46 @@ local function schedule(key, id, due)
   if redis.call('ZRANGE', SCHEDULED, 0, 0)[1] == id then must_ring = true end
 end
 
-for i = 2, #ARGV, 4 do
-  local id, body, meta, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+-- The id of the unfinished message that has the wished unique key; takes the key when there is none.
+local function holder(id, extra)
+  local unique = extra ~= '' and cjson.decode(extra).unique
+  if not unique then return false end
+  local other = redis.call('GET', UNIQUE .. unique)
+  if other and redis.call('EXISTS', RECORD .. other) == 1 then return other end
+  redis.call('SET', UNIQUE .. unique, id)
+  return false
+end
+
+local function store(id, body, meta, extra)
   local key = RECORD .. id
-  if redis.call('EXISTS', key) == 1 then
-    states[#states + 1] = '=' .. redis.call('HGET', key, 'state')
+  local field = #body > blob_bytes and 'blob' or 'body'
+  if meta == '' then
+    redis.call('HSET', key, field, body, 'state', 'ready', 'sent', NOW)
   else
-    local field = #body > blob_bytes and 'blob' or 'body'
-    if meta == '' then
-      redis.call('HSET', key, field, body, 'state', 'ready', 'sent', NOW)
-    else
-      redis.call('HSET', key, field, body, 'state', 'ready', 'sent', NOW, 'meta', meta)
-    end
-    local due = extra ~= '' and store_extra(key, extra)
-    if due then
-      schedule(key, id, due)
-      states[#states + 1] = 'scheduled'
-    else
-      marks[#marks + 1] = MARK .. id
-      states[#states + 1] = 'ready'
-    end
-    new = new + 1
+    redis.call('HSET', key, field, body, 'state', 'ready', 'sent', NOW, 'meta', meta)
   end
+  new = new + 1
+  local due = extra ~= '' and store_extra(key, extra)
+  if due then
+    schedule(key, id, due)
+    return 'scheduled'
+  end
+  marks[#marks + 1] = MARK .. id
+  room = room - 1
+  return 'ready'
+end
+
+local function send(id, body, meta, extra)
+  if redis.call('EXISTS', RECORD .. id) == 1 then return '=' .. redis.call('HGET', RECORD .. id, 'state') end
+  if room <= 0 then return 'full' end
+  local other = holder(id, extra)
+  return other and '!' .. other or store(id, body, meta, extra)
+end
+
+for i = 4, #ARGV, 4 do
+  states[#states + 1] = send(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
 end
 each_chunk('RPUSH', K, marks)
-if new > 0 then redis.call('HINCRBY', INFO, 'sent', new) end
+count('sent', new)
 if #marks > 0 or must_ring then ring() end
 return states

@@ -7,6 +7,7 @@
 --            'done'   value: the result, JSON             extra: ''
 --            'retry'  value: the attempt, one JSON line   extra: delay, ms
 --            'dead'   value: the attempt, one JSON line   extra: reason
+--            'cancelled'  value and extra: ''
 --
 -- Returns one number an outcome: 1 settled, 0 the receipt is stale and nothing changed.
 -- Twice: 1 again as long as nobody has claimed the message since, and no second effect at any time. Caller dies: it
@@ -26,7 +27,7 @@ end
 
 local settle = {}
 
-function settle.done(id, key, result, _, watch)
+function settle.done(id, key, result, _, watch, unique)
   if result_ttl_ms == 0 then
     redis.call('UNLINK', key)
   else
@@ -35,13 +36,14 @@ function settle.done(id, key, result, _, watch)
     done[#done + 1] = id
   end
   finished = finished + 1
+  free_unique(unique, id)
   notify(watch, id)
 end
 
 function settle.retry(id, key, attempt, delay_ms)
   local due = NOW + math.floor(tonumber(delay_ms))
   remember(key, attempt)
-  redis.call('HINCRBY', INFO, 'failed', 1)
+  count('failed', 1)
   redis.call('HSET', key, 'state', 'scheduled', 'due', due)
   redis.call('ZADD', SCHEDULED, due, id)
   if redis.call('ZRANGE', SCHEDULED, 0, 0)[1] == id then must_ring = true end
@@ -49,18 +51,24 @@ end
 
 function settle.dead(id, key, attempt, reason)
   remember(key, attempt)
-  redis.call('HINCRBY', INFO, 'failed', 1)
+  count('failed', 1)
   bury(id, reason, attempt, dead_ttl_ms)
+end
+
+function settle.cancelled(id)
+  mark_cancelled(id, dead_ttl_ms)
 end
 
 for i = 3, #ARGV, 5 do
   local kind, id, delivery, value, extra = unpack(ARGV, i, i + 4)
   local key = RECORD .. id
-  local r = redis.call('HMGET', key, 'state', 'deliveries', 'settled', 'watch')
+  local r = redis.call('HMGET', key, 'state', 'deliveries', 'settled', 'watch', 'unique', 'cancel')
   if r[1] == 'active' and r[2] == delivery then
     ended[#ended + 1] = id
+    -- Nobody wants another attempt at what was to be cancelled.
+    if kind == 'retry' and r[6] then kind = 'cancelled' end
     if kind ~= 'done' then redis.call('HSET', key, 'settled', kind .. ' ' .. delivery) end
-    settle[kind](id, key, value, extra, r[4])
+    settle[kind](id, key, value, extra, r[4], r[5])
     answers[#answers + 1] = 1
   else
     local forgotten = kind == 'done' and result_ttl_ms == 0 and not r[1]
@@ -70,10 +78,7 @@ for i = 3, #ARGV, 5 do
   end
 end
 each_chunk('ZREM', ACTIVE, ended)
-if #done > 0 then
-  each_chunk('LPUSH', DONE, done)
-  redis.call('LTRIM', DONE, 0, 9999)
-end
-if finished > 0 then redis.call('HINCRBY', INFO, 'done', finished) end
+list_ended(DONE, done)
+count('done', finished)
 if must_ring then ring() end
 return answers

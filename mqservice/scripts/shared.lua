@@ -5,20 +5,25 @@
 --   {K}:active     zset  id -> lease deadline, ms
 --   {K}:scheduled  zset  id -> due time, ms
 --   {K}:dead       zset  id -> time of death, ms
---   {K}:done       list  the newest finished ids, newest first, at most 10,000
---   {K}:info       hash  counters (sent, done, failed, ...) and the paused flag
+--   {K}:done       list  the newest finished ids, newest first, at most 10,000; {K}:cancelled likewise
+--   {K}:info       hash  counters (sent, done, failed, died, cancelled, replayed, purged, forgotten, tombstones) and `paused`
+--   {K}:rate:<n>   hash  the same counters of one period of 10 s, for two minutes
+--   {K}:consumers  zset  consumer -> when it was last heard of, ms
+--   {K}:u:<key>    string  id of the unfinished message that has this unique key
 --   {K}:m:<id>     hash  the message
 --   {K}:claim:<c>  string  the last claim of consumer c: its token, then `id delivery` per line
 --   {K}:push:<t>   string  a raw push that has happened, for a minute
 --
 -- Fields of a message: body (or blob, when large: read outside of scripts), meta, state, sent, due, deliveries,
--- attempts, crashes, claimed, finished, by, settled, result, error, reason, history, expires, watch.
+-- attempts, crashes, claimed, finished, by, settled, result, error, reason, history, expires, watch, unique, cancel,
+-- progress.
 -- Times are this server's TIME in ms. Numbers that are 0 are absent.
 
 local K = KEYS[1]
 local BASE = '{' .. K .. '}:'
 local BELL, ACTIVE, SCHEDULED = BASE .. 'bell', BASE .. 'active', BASE .. 'scheduled'
-local DEAD, DONE, INFO, RECORD = BASE .. 'dead', BASE .. 'done', BASE .. 'info', BASE .. 'm:'
+local DEAD, DONE, CANCELLED = BASE .. 'dead', BASE .. 'done', BASE .. 'cancelled'
+local INFO, RECORD, UNIQUE, CONSUMERS = BASE .. 'info', BASE .. 'm:', BASE .. 'u:', BASE .. 'consumers'
 
 -- An id on the ready list carries this mark; a raw body that starts with it by accident does not exist.
 local MARK = '\0mq:'
@@ -39,10 +44,31 @@ local function each_chunk(command, key, values)
   end
 end
 
+-- Count `n` events, for ever and in the present 10 s.
+local function count(event, n)
+  if n == 0 then return end
+  redis.call('HINCRBY', INFO, event, n)
+  local rate = BASE .. 'rate:' .. math.floor(NOW / 10000)
+  redis.call('HINCRBY', rate, event, n)
+  redis.call('EXPIRE', rate, 120)
+end
+
+-- The message has ended: another one may have its unique key.
+local function free_unique(unique, id)
+  if unique and redis.call('GET', UNIQUE .. unique) == id then redis.call('DEL', UNIQUE .. unique) end
+end
+
+-- Keep the newest 10,000 ended ids.
+local function list_ended(list, ids)
+  if #ids == 0 then return end
+  each_chunk('LPUSH', list, ids)
+  redis.call('LTRIM', list, 0, 9999)
+end
+
 -- Tell the processes that wait for this message that it has come to an end. `watch` names their channels.
 local function notify(watch, id)
   if watch then
-    for channel in string.gmatch(watch, '%S+') do redis.call('PUBLISH', channel, id) end
+    for channel in string.gmatch(watch, '%S+') do redis.call('PUBLISH', channel, 'ended ' .. id .. ' ' .. K) end
   end
 end
 
@@ -53,13 +79,27 @@ local function bury(id, reason, error, ttl_ms)
   if error then redis.call('HSET', key, 'error', error) end
   redis.call('PEXPIRE', key, ttl_ms)
   redis.call('ZADD', DEAD, NOW, id)
-  redis.call('HINCRBY', INFO, 'died', 1)
-  redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', NOW - ttl_ms)
+  count('died', 1)
+  count('forgotten', redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', NOW - ttl_ms))
   local excess = redis.call('ZCARD', DEAD) - 100000
   if excess > 0 then
-    for _, old in ipairs(redis.call('ZPOPMIN', DEAD, math.min(excess, 100))) do
-      redis.call('UNLINK', RECORD .. old)
-    end
+    local oldest = redis.call('ZPOPMIN', DEAD, math.min(excess, 100))
+    for i = 1, #oldest, 2 do redis.call('UNLINK', RECORD .. oldest[i]) end
+    count('forgotten', #oldest / 2)
   end
-  notify(redis.call('HGET', key, 'watch'), id)
+  local r = redis.call('HMGET', key, 'watch', 'unique')
+  free_unique(r[2], id)
+  notify(r[1], id)
+end
+
+-- any unfinished state -> cancelled. A ready one stays on the list as a tombstone, which a claim takes off.
+local function mark_cancelled(id, ttl_ms)
+  local key = RECORD .. id
+  redis.call('HSET', key, 'state', 'cancelled', 'finished', NOW)
+  redis.call('PEXPIRE', key, ttl_ms)
+  count('cancelled', 1)
+  list_ended(CANCELLED, { id })
+  local r = redis.call('HMGET', key, 'watch', 'unique')
+  free_unique(r[2], id)
+  notify(r[1], id)
 end

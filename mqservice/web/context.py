@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mqservice.broker import Broker
+from mqservice.idempotency import Idempotency
+from mqservice.operations import Operations
+from mqservice.results import Waiters
+from mqservice.views import Views
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,16 @@ class Context:
 
     broker: Callable[[str], Broker]
     """The broker of a queue by name. Raises InvalidName."""
+    views: Callable[[str], Views]
+    """What people see of a queue. Raises InvalidName."""
+    operations: Callable[[str], Operations]
+    """What people do to a queue. Raises InvalidName."""
+    queues: Callable[[], Awaitable[list[str]]]
+    """The names of all known queues."""
+    waiters: Waiters
+    """Waits for a message to end."""
+    idempotency: Idempotency
+    """The idempotency keys."""
     publish: Callable[[str, bytes], Awaitable[int]]
     """Publish a body to a channel by our name; the number of receivers."""
     is_ready: Callable[[], bool]

@@ -85,7 +85,7 @@ async def test_send_when_redis_is_full_then_refused_and_drains(broker: Broker, r
         with pytest.raises(OutOfMemory):
             await broker.send(Outgoing("b", b"2"))
         receipt = await claim_one(broker)
-        assert await broker.renew([receipt]) == [1]
+        assert await broker.renew([receipt], "c1") == [1]
         assert await broker.settle(receipt, Done(b"null"))
     finally:
         await redis_client.config_set("maxmemory", "0")
@@ -270,7 +270,7 @@ async def test_renew_when_held_or_stale_then_told_apart_and_the_deadline_moves(
     before = await redis_client.zscore(f"{{{K}}}:active", "a")
 
     async def renewed_later() -> bool:
-        assert await broker.renew([receipt, Receipt("a", 9), Receipt("nobody", 1)]) == [1, 0, 0]
+        assert await broker.renew([receipt, Receipt("a", 9), Receipt("nobody", 1)], "c1") == [1, 0, 0]
         return (await redis_client.zscore(f"{{{K}}}:active", "a") or 0) > (before or 0)
 
     await until_async(renewed_later)

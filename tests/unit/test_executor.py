@@ -324,7 +324,6 @@ async def test_run_when_the_handler_takes_too_long_then_it_is_cancelled_and_the_
 
     attempt = await failed(execution(read, timeout_s=0.01))
     assert (attempt.type, attempt.text) == ("TimeoutError", "the handler took longer than 0.01 s")
-    assert attempt.took_ms >= 10
     assert cancelled.is_set()
 
 

@@ -1,7 +1,7 @@
 """The registry: what it refuses, and how a body becomes a handler's first argument."""
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
@@ -110,7 +110,7 @@ def test_handler_when_it_cannot_be_called_with_body_and_message_then_it_is_refus
 def test_handler_when_its_body_type_cannot_be_checked_then_it_is_refused() -> None:
     def read(body: int | list[int] | tuple[int, int]) -> None: ...
 
-    with pytest.raises(ConfigError, match="cannot be checked"):
+    with pytest.raises(ConfigError, match=r"a body of type .*list.* cannot be checked"):
         registered(read)
 
 
@@ -278,8 +278,3 @@ def test_decoder_when_the_body_does_not_fit_then_the_error_says_where(annotation
 def test_decoder_when_a_text_is_not_utf8_then_it_says_so(body: bytes) -> None:
     with pytest.raises(UnicodeDecodeError):
         decoder(str)(body, NO_META)
-
-
-def test_decoder_when_a_type_cannot_be_checked_then_the_error_names_it() -> None:
-    with pytest.raises(ConfigError, match=r"dict\[.*Point.*int\] cannot be checked|Point"):
-        decoder(dict[tuple[Point, AsyncIterator[int]], int] | dict[str, int])

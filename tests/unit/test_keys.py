@@ -26,7 +26,7 @@ def test_valid_name_when_one_character_is_not_allowed_then_it_is_refused(before:
         keys.valid_name(before + wrong + after)
 
 
-@pytest.mark.parametrize("name", ["", "a" * 129, "a\n", "\na", "a b", "a/b", "a{b}", "../a", "a\0", "é", "٣", "*"])  # noqa: RUF001
+@pytest.mark.parametrize("name", ["", "a" * 129, "a\n", "\na", "a b", "a/b", "a{b}", "../a", "a\0", "é", "٣", "*"])
 def test_valid_name_when_it_is_no_name_then_it_is_refused(name: str) -> None:
     with pytest.raises(InvalidName):
         keys.valid_name(name)

@@ -248,9 +248,12 @@ def test_command_when_interrupted_then_closes_cleanly_and_adds_up(number: signal
     ) as process:
         try:
             assert process.stdout
+            assert process.stderr
             first = process.stdout.readline()
             process.send_signal(number)
-            rest, errors = process.communicate(timeout=10)
+            rest = process.stdout.read()  # not communicate(): it misses what readline() has read ahead
+            errors = process.stderr.read()
+            process.wait(10)
         finally:
             process.kill()
     steps = [read(line) for line in (first + rest).splitlines()]

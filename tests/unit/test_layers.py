@@ -15,9 +15,12 @@ PACKAGE = Path(__file__).parents[2] / "mqservice"
 LAYERS = (
     ("errors", "keys", "batching"),
     ("message", "retry", "config.*", "log", "scripts", "keeper"),
-    ("connections", "embedded", "inspection", "bell", "pop", "broker", "channels"),
-    ("handlers", "executor"),
-    ("consumer", "popper", "subscriber"),
+    (
+        *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
+        *("operations", "views", "results", "idempotency", "schedule_store"),
+    ),
+    ("handlers", "executor", "schedules"),
+    ("consumer", "popper", "subscriber", "following", "scheduler"),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),
     ("cli.*", "demo", "__init__", "__main__"),

@@ -211,7 +211,10 @@ async def test_stop_when_called_before_run_and_twice_then_run_returns_at_once() 
     await subscriber.run()
 
 
-async def test_stop_when_called_then_what_waits_is_handled_and_nothing_new_taken() -> None:
+async def test_stop_when_called_then_what_waits_is_handled_and_nothing_new_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mqservice.subscriber.BACKLOG", 1)
     seen = []
 
     async def on_price(number: int) -> None:

@@ -1,0 +1,40 @@
+-- Replay dead messages: dead -> ready or scheduled, with new budgets, their id and their history.
+--
+-- KEYS[1]  ready list
+-- ARGV[1]  token of this replay
+-- ARGV[2..]  two values a message: id, delay in ms (0: ready at once)
+--
+-- Returns one state a message: 'ready' or 'scheduled' when it is replayed, '=' and its state when it was not dead,
+-- '' when there is no such id.
+-- Twice with one token: the same answers as long as nobody has claimed it since; no second effect at any time.
+-- Caller dies: it is replayed.
+local mark = 'replay ' .. ARGV[1]
+local answers, marks, replayed = {}, {}, 0
+local must_ring = false
+
+local function replay(id, delay_ms)
+  local key = RECORD .. id
+  local r = redis.call('HMGET', key, 'state', 'settled')
+  if not r[1] then return '' end
+  if r[1] ~= 'dead' then return r[2] == mark and r[1] or '=' .. r[1] end
+  redis.call('ZREM', DEAD, id)
+  redis.call('HDEL', key, 'reason', 'error', 'finished', 'attempts', 'crashes', 'expires', 'cancel', 'unique')
+  redis.call('PERSIST', key)
+  replayed = replayed + 1
+  if delay_ms > 0 then
+    local due = NOW + delay_ms
+    redis.call('HSET', key, 'state', 'scheduled', 'due', due, 'settled', mark)
+    redis.call('ZADD', SCHEDULED, due, id)
+    must_ring = true
+    return 'scheduled'
+  end
+  redis.call('HSET', key, 'state', 'ready', 'settled', mark)
+  marks[#marks + 1] = MARK .. id
+  return 'ready'
+end
+
+for i = 2, #ARGV, 2 do answers[#answers + 1] = replay(ARGV[i], math.floor(tonumber(ARGV[i + 1]))) end
+each_chunk('RPUSH', K, marks)
+count('replayed', replayed)
+if #marks > 0 or must_ring then ring() end
+return answers

@@ -1,0 +1,284 @@
+"""What people see of queues and messages. Reads only; used by the web and by waiters."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal, cast
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from mqservice import keys
+from mqservice.broker import MARK
+from mqservice.config import QueueOptions
+from mqservice.connections import Connections
+from mqservice.errors import BadCursor
+from mqservice.message import Meta
+from mqservice.rates import rates
+
+State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
+
+CONSUMER_SILENT_MS = 15_000
+"""A consumer that has neither claimed nor renewed for so long is not counted."""
+
+
+class AttemptView(Struct, frozen=True):
+    """One failed run of the handler."""
+
+    at_ms: int
+    took_ms: int
+    type: str
+    text: str
+    traceback: str = ""
+    by: str = ""
+
+
+class Progress(Struct, frozen=True):
+    """How far the handler says it is: 0 to 1, and a word."""
+
+    fraction: float
+    text: str
+    at_ms: int
+
+
+class MessageView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message as its record has it. Times are RFC 3339, UTC."""
+
+    id: str
+    queue: str
+    state: State
+    body: Any
+    """JSON when it is JSON, else text, else {"base64": ...}."""
+    content_type: str = ""
+    headers: dict[str, str] = {}
+    result: Any | UnsetType = UNSET
+    error: AttemptView | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    progress: Progress | UnsetType = UNSET
+    attempts: list[AttemptView] = msgspec.field(default_factory=list)
+    """The last ten failed ones, oldest first."""
+    attempts_used: int = 0
+    crashes: int = 0
+    deliveries: int = 0
+    sent_at: str
+    due_at: str | UnsetType = UNSET
+    claimed_at: str | UnsetType = UNSET
+    finished_at: str | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+
+
+class Counts(Struct, frozen=True):
+    """Messages per state; done and cancelled count from the queue's beginning."""
+
+    ready: int
+    active: int
+    scheduled: int
+    dead: int
+    done: int
+    cancelled: int
+
+
+class Rates(Struct, frozen=True):
+    """Events a second over the last 10 s, of all processes."""
+
+    in_per_s: float
+    done_per_s: float
+    failed_per_s: float
+
+
+class QueueView(Struct, frozen=True):
+    """A queue at a glance. `oldest_s` is the age of the next ready message, None when there is none or it is raw."""
+
+    name: str
+    paused: bool
+    counts: Counts
+    oldest_s: float | None
+    rates: Rates
+    consumers: int
+
+
+class Page(Struct, frozen=True):
+    """Some messages, and where the next page starts; None: this was the last."""
+
+    messages: list[MessageView]
+    cursor: str | None
+
+
+class Views:
+    """The views of one queue."""
+
+    def __init__(self, connections: Connections, queue: QueueOptions) -> None:
+        self._connections, self._queue = connections, queue
+        self._key = queue.key
+
+    async def message(self, message_id: str) -> MessageView | None:
+        """Return one message, None when there is none with this id. 1 round trip."""
+        return (await self.messages([message_id]))[0]
+
+    async def messages(self, ids: Sequence[str]) -> list[MessageView | None]:
+        """Return several, in the order of `ids`. 1 round trip."""
+
+        async def read() -> list[dict[bytes, bytes]]:
+            async with self._connections.commands.pipeline(transaction=False) as pipeline:
+                for message_id in ids:
+                    pipeline.hgetall(keys.record(self._key, message_id))
+                return await pipeline.execute()
+
+        records = await self._connections.guard(read)
+        return [_view(i, self._queue.name, record) for i, record in zip(ids, records, strict=True)]
+
+    async def page(self, state: str, limit: int, cursor: str | None) -> Page:
+        """Return up to `limit` messages of a state: ready, scheduled and active by who is next, others newest first.
+
+        Raw bodies that nobody has adopted yet are shown with the id `""`. Raises BadCursor.
+        """
+        start = _position(cursor)
+        entries = await self._connections.guard(lambda: self._entries(state, start, limit + 1))
+        more = str(start + limit) if len(entries) > limit else None
+        entries = entries[:limit]
+        marked = state != "ready"
+        ids = [e.removeprefix(MARK).decode() for e in entries if marked or e.startswith(MARK)]
+        known = dict(zip(ids, await self.messages(ids), strict=True)) if ids else {}
+        views = []
+        for entry in entries:
+            if marked or entry.startswith(MARK):
+                view = known[entry.removeprefix(MARK).decode()]
+                if view is not None and view.state == state:
+                    views.append(view)
+            else:
+                views.append(MessageView(id="", queue=self._queue.name, state="ready", body=_value(entry), sent_at=""))
+        return Page(views, more)
+
+    async def queue(self) -> QueueView:
+        """Return the queue's numbers. 3 round trips."""
+        redis, part = self._connections.commands, partial(keys.part, self._key)
+
+        async def read() -> list[Any]:
+            async with redis.pipeline(transaction=False) as pipeline:
+                pipeline.llen(self._key)
+                pipeline.zcard(part("active"))
+                pipeline.zcard(part("scheduled"))
+                pipeline.zcard(part("dead"))
+                pipeline.hgetall(part("info"))
+                pipeline.lindex(self._key, 0)
+                pipeline.time()
+                return await pipeline.execute()
+
+        ready, active, scheduled, dead, info, head, (seconds, micros) = await self._connections.guard(read)
+        now_ms = seconds * 1000 + micros // 1000
+        oldest_s, consumers = await self._connections.guard(lambda: self._ages(head, now_ms))
+        per_s = await self._connections.guard(lambda: rates(self._connections, self._key))
+        return QueueView(
+            name=self._queue.name,
+            paused=b"paused" in info,
+            counts=Counts(
+                ready=max(0, ready - int(info.get(b"tombstones", 0))),
+                active=active,
+                scheduled=scheduled,
+                dead=dead,
+                done=int(info.get(b"done", 0)),
+                cancelled=int(info.get(b"cancelled", 0)),
+            ),
+            oldest_s=oldest_s,
+            rates=Rates(per_s.get("sent", 0.0), per_s.get("done", 0.0), per_s.get("failed", 0.0)),
+            consumers=consumers,
+        )
+
+    async def _ages(self, head: bytes | None, now_ms: int) -> tuple[float | None, int]:
+        consumers = keys.part(self._key, "consumers")
+        async with self._connections.commands.pipeline(transaction=False) as pipeline:
+            pipeline.zremrangebyscore(consumers, "-inf", now_ms - CONSUMER_SILENT_MS)
+            pipeline.zcard(consumers)
+            if head is not None and head.startswith(MARK):
+                pipeline.hget(keys.record(self._key, head.removeprefix(MARK).decode()), "sent")
+            _, count, *sent = await pipeline.execute()
+        oldest_s = (now_ms - int(sent[0])) / 1000 if sent and sent[0] else None
+        return oldest_s, count
+
+    async def _entries(self, state: str, start: int, count: int) -> list[bytes]:
+        redis, last = self._connections.commands, start + count - 1
+        key = self._key if state == "ready" else keys.part(self._key, state)
+        if state in ("ready", "done", "cancelled"):
+            return cast("list[bytes]", await redis.lrange(key, start, last))
+        return cast("list[bytes]", await redis.zrange(key, start, last, desc=state == "dead"))
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+        raise BadCursor(f"cursor {cursor[:40]!r} was not given out by a page")
+    return int(cursor)
+
+
+def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> MessageView | None:
+    if b"state" not in record:
+        return None
+    meta = _meta(record.get(b"meta"))
+    history = [msgspec.json.decode(line, type=AttemptView) for line in record.get(b"history", b"").splitlines()]
+    return MessageView(
+        id=message_id,
+        queue=queue,
+        state=cast("State", record[b"state"].decode()),
+        body=_value(record.get(b"body", record.get(b"blob", b""))),
+        content_type=meta.content_type,
+        headers=meta.headers,
+        result=msgspec.json.decode(record[b"result"]) if b"result" in record else UNSET,
+        error=msgspec.json.decode(record[b"error"], type=_LenientAttempt).full() if b"error" in record else UNSET,
+        reason=record[b"reason"].decode() if b"reason" in record else UNSET,
+        progress=_progress(record[b"progress"]) if b"progress" in record else UNSET,
+        attempts=history,
+        attempts_used=int(record.get(b"attempts", 0)),
+        crashes=int(record.get(b"crashes", 0)),
+        deliveries=int(record.get(b"deliveries", 0)),
+        sent_at=_time(record.get(b"sent", b"0")),
+        due_at=_time(record[b"due"]) if record[b"state"] == b"scheduled" else UNSET,
+        claimed_at=_time(record[b"claimed"]) if b"claimed" in record else UNSET,
+        finished_at=_time(record[b"finished"]) if b"finished" in record else UNSET,
+        expires_at=_time(record[b"expires"]) if b"expires" in record else UNSET,
+        by=record[b"by"].decode() if b"by" in record else UNSET,
+    )
+
+
+class _LenientAttempt(Struct):
+    """An error that a script wrote: it has no times."""
+
+    type: str = ""
+    text: str = ""
+    traceback: str = ""
+    at_ms: int = 0
+    took_ms: int = 0
+    by: str = ""
+
+    def full(self) -> AttemptView:
+        return AttemptView(self.at_ms, self.took_ms, self.type, self.text, self.traceback, self.by)
+
+
+def _meta(stored: bytes | None) -> Meta:
+    try:
+        return msgspec.json.decode(stored, type=Meta) if stored else Meta()
+    except msgspec.DecodeError:
+        return Meta()
+
+
+def _value(body: bytes) -> Any:
+    """Return JSON as what it is, other text as a string, other bytes as base64."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(body).decode()}
+
+
+def _progress(stored: bytes) -> Progress:
+    at_ms, fraction, text = stored.split(b" ", 2)
+    return Progress(float(fraction), text.decode(errors="replace"), int(at_ms))
+
+
+def _time(epoch_ms: bytes) -> str:
+    return datetime.fromtimestamp(int(epoch_ms) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

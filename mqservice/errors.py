@@ -73,3 +73,27 @@ class BadCursor(MqError):
     """A page was asked for by a cursor that no page gave out."""
 
     code = "bad-cursor"
+
+
+class InvalidSchedule(MqError):
+    """A schedule cannot be as it is said. The text names the key, its value and what is expected."""
+
+    code = "invalid-schedule"
+
+
+class QueueFull(MqError):
+    """The queue has reached its `max_length`. Nothing was kept."""
+
+    code = "queue-full"
+
+
+class NotUnique(MqError):
+    """An unfinished message of the queue has the same unique key. Nothing was kept."""
+
+    code = "not-unique"
+
+
+class MessageFailed(MqError):
+    """A result was waited for that will not come: the message is dead, cancelled or forgotten."""
+
+    code = "message-failed"

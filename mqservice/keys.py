@@ -12,6 +12,9 @@ _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUEUES = "mq:queues"
 """Set of the names of all queues that any process has served or sent to."""
 
+SCHEDULES = "{mq}:schedules"
+"""Set of the names of all schedules. With braces, as no queue's list may be called; the scripts derive the rest."""
+
 
 def valid_name(name: str, what: str = "queue") -> str:
     """Return `name`, or raise InvalidName. One rule for queues, channels and message ids."""
@@ -38,3 +41,13 @@ def part(list_key: str, name: str) -> str:
 def process_channel(process: str) -> str:
     """Channel on which scripts tell one process what concerns it."""
     return f"mq:process:{process}"
+
+
+def schedule(name: str) -> str:
+    """Hash of one schedule. `scripts/schedule_put.lua` derives the same."""
+    return f"{SCHEDULES}:s:{name}"
+
+
+def schedule_changes() -> str:
+    """Hash that tells whether any schedule has changed."""
+    return f"{SCHEDULES}:changes"

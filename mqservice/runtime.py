@@ -28,11 +28,14 @@ from mqservice.executor import Execution
 from mqservice.following import follow
 from mqservice.handlers import Handler, Registry
 from mqservice.idempotency import Idempotency
+from mqservice.message import Outgoing
 from mqservice.operations import Operations
 from mqservice.popper import Popper
 from mqservice.results import Waiters
+from mqservice.schedule_store import Schedules
+from mqservice.scheduler import Scheduler
 from mqservice.subscriber import Subscriber
-from mqservice.views import Views
+from mqservice.views import MessageView, Views
 from mqservice.web.context import Context
 from mqservice.web.server import Server
 
@@ -75,6 +78,7 @@ class Runtime:
         self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
         self._subscribers: list[Subscriber] = []
+        self._scheduler: Scheduler | None = None
         self._draining: set[asyncio.Task[None]] = set()
         """The watched tasks that end by themselves after `stop()`."""
         self._watched: dict[asyncio.Task[None], str] = {}
@@ -88,6 +92,11 @@ class Runtime:
             self._waiters = Waiters(self._redis(), keys.process_channel(self.name))
         return self._waiters
 
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of this Redis."""
+        return Schedules(self._redis())
+
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
         """Bring everything up in order, HTTP last. On any error nothing is left behind."""
@@ -97,6 +106,8 @@ class Runtime:
             await runtime._start_subscription()
             if parts.consumers:
                 await runtime._start_consumers()
+            if parts.consumers:
+                runtime._start_scheduler()
             if parts.http:
                 await runtime._start_http()
         except BaseException:
@@ -121,6 +132,10 @@ class Runtime:
     def operations(self, queue: str) -> Operations:
         """Return the operations on a queue. Raises InvalidName."""
         return Operations(self._redis(), self.broker(queue).queue)
+
+    async def wait(self, queue: str, message_id: str, timeout_s: float) -> MessageView | None:
+        """Return a message as soon as it has ended, else as it is after `timeout_s`; None: unknown."""
+        return await self.waiters.wait(self.broker(queue).queue, message_id, timeout_s)
 
     async def queues(self) -> list[str]:
         """Return the names of all queues that any process has served or sent to, sorted. 1 round trip."""
@@ -155,8 +170,9 @@ class Runtime:
         self._ready = False  # 1. /readyz says 503, so that balancers turn away
         if self.server is not None:
             await self.server.close_port()  # 2. no new connection
-        for part in (*self._consumers, *self._subscribers):
-            part.stop()  # 3. nothing new is claimed
+        for part in (self._scheduler, *self._consumers, *self._subscribers):
+            if part is not None:
+                part.stop()  # 3. nothing new is claimed or fired
         await self._wait_for_handlers(grace_s, hurry)  # 4. what runs may finish
         for consumer in self._consumers:  # 5. what still runs is cancelled and given back
             with contextlib.suppress(MqError, TimeoutError):
@@ -227,6 +243,23 @@ class Runtime:
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
 
+    def _start_scheduler(self) -> None:
+        self._scheduler = Scheduler(
+            self.schedules,
+            self._send_scheduled,
+            lambda queue: self.broker(queue).queue,
+            tuple(self._config.schedules.values()),
+            self._config.service.app,
+        )
+        self._draining.add(self._watch(self._scheduler.run(), "scheduler"))
+
+    async def _send_scheduled(self, queue: str, body: bytes, message_id: str) -> str:
+        broker = self.broker(queue)
+        if broker.queue.delivery == "at-most-once":
+            await broker.push(body)
+            return "ready"
+        return await broker.send(Outgoing(message_id, body))
+
     async def _start_http(self) -> None:
         context = Context(
             broker=self.broker,
@@ -235,6 +268,7 @@ class Runtime:
             queues=self.queues,
             waiters=self.waiters,
             idempotency=Idempotency(self._redis()),
+            schedules=self.schedules,
             publish=self.publish,
             is_ready=lambda: self._ready,
         )

@@ -4,8 +4,8 @@ The command line runs it under signals, a test runs it as a context manager. The
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +14,12 @@ from typing import Any, Self, TypeVar
 from mqservice import keys
 from mqservice.broker import new_id
 from mqservice.config import Config, load
-from mqservice.errors import NoSuchQueue
+from mqservice.errors import MessageFailed, NoSuchQueue, NotUnique, QueueFull
 from mqservice.handlers import Function, Registry
 from mqservice.message import NO_META, Meta, Outgoing, encode_body
+from mqservice.results import ENDED
 from mqservice.runtime import Parts, Runtime
+from mqservice.views import MessageView
 
 F = TypeVar("F", bound=Function)
 
@@ -31,6 +33,25 @@ class Sent:
     state: str
     """ready or scheduled; for an id that existed already, the state it was found in."""
     existed: bool = False
+    _wait: Callable[[str, str, float], Awaitable[MessageView | None]] | None = field(default=None, repr=False)
+
+    async def result(self, timeout: float = 60.0) -> Any:
+        """Return what the handler returned, in whatever process it ran; wait up to `timeout` seconds for it.
+
+        Raises TimeoutError when it is not there by then, MessageFailed when the message is dead or cancelled, or is
+        forgotten because its result was kept no longer, Unavailable when Redis is away.
+        """
+        if self._wait is None:
+            raise MessageFailed(f"messages of {self.queue} leave no result: it is at-most-once")
+        view = await self._wait(self.queue, self.id, timeout)
+        if view is None:
+            raise MessageFailed(f"message {self.id} of {self.queue} is not known any more")
+        if view.state == "done":
+            return view.result
+        if view.state in ENDED:
+            error = f": {view.error.type}: {view.error.text}" if view.error else ""
+            raise MessageFailed(f"message {self.id} of {self.queue} is {view.state} {view.reason or ''}{error}")
+        raise TimeoutError(f"message {self.id} of {self.queue} is still {view.state} after {timeout:g} s")
 
 
 class Service:
@@ -100,13 +121,15 @@ class Service:
         at: datetime | None = None,
         ttl: float = 0.0,
         attempts: int | None = None,
+        unique: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> Sent:
         """Send a message to a queue, by name or by its handler. Returns once Redis has it.
 
-        `bytes` travel as they are, anything else as JSON. `delay` and `ttl` in seconds. Sending an `id` that exists
-        does nothing and says so. Raises Unavailable (send again with the same id: it cannot double), OutOfMemory,
-        InvalidName, NoSuchQueue.
+        `bytes` travel as they are, anything else as JSON. `delay` and `ttl` in seconds; expired before it starts, a
+        message is dead. Sending an `id` that exists does nothing and says so. Raises Unavailable (send again with
+        the same id: it cannot double), OutOfMemory, QueueFull, NotUnique (an unfinished message has this `unique`
+        key), UnsendableBody, InvalidName, NoSuchQueue.
         """
         message = Outgoing(
             id=new_id() if id is None else keys.valid_name(id, "id"),
@@ -115,13 +138,19 @@ class Service:
             delay_ms=int(delay * 1000),
             at_ms=int(at.timestamp() * 1000) if at else 0,
             ttl_ms=int(ttl * 1000),
+            unique=unique,
         )
-        broker = self._running().broker(self._queue_name(queue))
+        runtime = self._running()
+        broker = runtime.broker(self._queue_name(queue))
         if broker.queue.delivery == "at-most-once":
             await broker.push(message.body)
             return Sent(message.id, broker.queue.name, "ready")
         state = await broker.send(message)
-        return Sent(message.id, broker.queue.name, state.removeprefix("="), state.startswith("="))
+        if state == "full":
+            raise QueueFull(f"queue {broker.queue.name} holds {broker.queue.max_length} ready messages already")
+        if state.startswith("!"):
+            raise NotUnique(f"message {state[1:]} of {broker.queue.name} has the unique key {unique!r}, unfinished")
+        return Sent(message.id, broker.queue.name, state.removeprefix("="), state.startswith("="), runtime.wait)
 
     async def publish(self, channel: str, body: Any) -> int:
         """Publish to every subscriber of `channel`; return how many connections received it."""

@@ -9,14 +9,15 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
 from mqservice.config.checks import checked, is_secret, redacted
-from mqservice.config.sections import KEYS, NAMED, Config
-from mqservice.errors import ConfigError, InvalidName
+from mqservice.config.sections import KEYS, LISTED, NAMED, Config
+from mqservice.errors import ConfigError, InvalidName, InvalidSchedule
 from mqservice.keys import valid_name
+from mqservice.schedules import Schedule, every_s, valid_schedule
 
 _PREFIX: Final = "MQSERVICE_"
 # Not configuration keys: the file to read, and how the client commands reach a running service.
@@ -61,7 +62,7 @@ def load(
     flag was not given. Raises ConfigError.
     """
     path = path or _usual_path(environ)
-    document = _read(path) if path else {}
+    document = _by_name(_read(path), str(path)) if path else {}
     merged: dict[Key, _Setting] = {setting.key: setting for setting in _defaults()}
     for setting in chain(
         _from_file(document, str(path)), _from_environment(environ, document), _from_flags(flags or {})
@@ -91,6 +92,29 @@ def _read(path: Path) -> dict[str, object]:
         # At the end of the file tomllib says "(at end of document)".
         text = str(error).replace("end of document", f"line {len(raw.splitlines())}, the end")
         raise ConfigError(f"{path} is not TOML: {text}") from error
+
+
+def _by_name(document: dict[str, object], path: str) -> dict[str, object]:
+    """Turn the arrays of tables into tables by name: `[[schedules]]` into `schedules.<name>`."""
+    return {
+        section: _tables_by_name(section, tables, f"file {path}") if section in LISTED else tables
+        for section, tables in document.items()
+    }
+
+
+def _tables_by_name(section: str, tables: object, origin: str) -> dict[str, object]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{section} ({origin}): expected an array of tables, [[{section}]]")
+    named: dict[str, object] = {}
+    for number, table in enumerate(tables):
+        name = table.get("name")
+        if not isinstance(name, str):
+            raise ConfigError(f"{section}[{number}].name ({origin}): every [[{section}]] needs a name, a string")
+        if name in named:
+            raise ConfigError(f'{section}[{number}].name = "{name}" ({origin}): this name stands there twice')
+        # TOML has dates, JSON has not: they become text.
+        named[name] = {key: msgspec.to_builtins(value) for key, value in table.items() if key != "name"}
+    return named
 
 
 def _defaults() -> Iterator[_Setting]:
@@ -213,7 +237,18 @@ def _config(settings: Iterable[_Setting], document: Mapping[str, object]) -> Con
         for name in names:
             table = cast("dict[str, object]", table.setdefault(name, {}))
         table[key] = value
-    return msgspec.convert(tree, Config)
+    schedules = {name: _schedule(name, cast("dict[str, Any]", table)) for name, table in tree["schedules"].items()}
+    return msgspec.convert({**tree, "schedules": schedules}, Config)
+
+
+def _schedule(name: str, table: Mapping[str, Any]) -> Schedule:
+    """Build a schedule from values that are sound, each by itself."""
+    if "queue" not in table:
+        raise ConfigError(f"schedules.{name}.queue: a schedule needs a queue")
+    try:
+        return valid_schedule(Schedule(**{**table, "name": name, "every": every_s(table.get("every", 0))}))
+    except InvalidSchedule as error:
+        raise ConfigError(f"schedules.{name}.{error}") from None
 
 
 def _value(config: Config, dotted: str) -> object:

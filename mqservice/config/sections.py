@@ -1,7 +1,7 @@
 """Which keys there are: a frozen struct per section of config.toml, with defaults, ranges and meaning."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from mqservice import keys
 from mqservice.config.checks import checked, is_redis_url
 from mqservice.errors import ConfigError
+from mqservice.schedules import RULES, Misfire, Overlap, Schedule
 
 RedisUrl = Annotated[
     str,
@@ -149,6 +150,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
     queues: dict[str, QueueOverrides] = {}
     channels: dict[str, ChannelConfig] = {}
+    # [[schedules]] of the file, by their names.
+    schedules: dict[str, Schedule] = {}
 
     def queue_options(self, name: str, **handler_overrides: object) -> QueueOptions:
         """Resolve one queue: `[queues.<name>]` over what its handler says over `[queue]`; key `mq:<name>`.
@@ -177,6 +180,11 @@ def _types(section: type[Struct]) -> dict[str, object]:
     return {field.name: field.type for field in msgspec.structs.fields(section)}
 
 
+def _ruled(kind: object, key: str) -> object:
+    rule = RULES[key]
+    return Annotated[kind, Meta(description=rule.expected, extra={"accepts": rule.accepts})]
+
+
 _QUEUE_TYPES: Final[dict[str, object]] = {"key": QueueKey, **_types(QueueConfig)}
 
 KEYS: Final[Mapping[str, Mapping[str, object]]] = {
@@ -187,11 +195,23 @@ KEYS: Final[Mapping[str, Mapping[str, object]]] = {
     "log": _types(LogConfig),
     "queues": _QUEUE_TYPES,
     "channels": {"key": ChannelKey},
+    "schedules": {
+        "queue": _ruled(str, "queue"),
+        "body": Any,
+        "cron": _ruled(str, "cron"),
+        "every": _ruled(float | str, "every"),
+        "tz": _ruled(str, "tz"),
+        "misfire": Misfire,
+        "overlap": Overlap,
+    },
 }
 """Section → key → annotated type. For the sections in `NAMED`, the keys of each table below them."""
 
-NAMED: Final = frozenset({"queues", "channels"})
-"""Sections that hold a table per name: `[queues.<name>]`."""
+NAMED: Final = frozenset({"queues", "channels", "schedules"})
+"""Sections that hold a table per name: `[queues.<name>]`, or `[[schedules]]` with a `name` in each."""
+
+LISTED: Final = frozenset({"schedules"})
+"""The sections in `NAMED` whose tables are an array in the file."""
 
 
 def _checked_overrides(queue: str, overrides: Mapping[str, object]) -> dict[str, object]:

@@ -1,30 +1,57 @@
-"""The aiohttp application: its routes in one table, its error edge, its limits."""
+"""The aiohttp application: the route table, the edge around every handler, the limits."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 
+from mqservice import keys
 from mqservice.config import HttpConfig
-from mqservice.web import health, pages
-from mqservice.web.context import CONTEXT, Context
-from mqservice.web.problems import as_problems
+from mqservice.web import edge, openapi
+from mqservice.web.context import CONTEXT, HTTP, Context
+from mqservice.web.docs import CURL
+from mqservice.web.parameters import NoQuery, parse
+from mqservice.web.route import Route
+from mqservice.web.routes import ROUTES
+from mqservice.web.waiting import WAITS, Waits
 
-ROUTES = (
-    ("GET", "/", pages.index),
-    ("HEAD", "/", pages.index),
-    ("GET", "/static/index.css", pages.index_css),
-    ("GET", "/prodcons", pages.prodcons),
-    ("HEAD", "/prodcons", pages.prodcons),
-    ("GET", "/pubsub", pages.pubsub),
-    ("HEAD", "/pubsub", pages.pubsub),
-    ("GET", "/livez", health.livez),
-    ("GET", "/readyz", health.readyz),
-)
-"""Method, path and handler, one line a route."""
+_EXAMPLES: Final = {"queue": "echo", "channel": "prices", "id": "order-42", "name": "nightly", "code": "queue-full"}
 
 
 def application(context: Context, config: HttpConfig) -> web.Application:
     """Return the application; nothing runs yet."""
-    app = web.Application(middlewares=[as_problems], client_max_size=config.body_limit)
-    app[CONTEXT] = context
-    for method, path, handler in ROUTES:
-        app.router.add_route(method, path, handler)
+    app = web.Application(middlewares=[edge.as_problems])
+    waits = Waits()
+    app[CONTEXT], app[HTTP], app[WAITS] = context, config, waits
+    app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
+    app[CURL] = {route.operation: curl(route, config.port) for route in ROUTES}
+    app.on_response_prepare.append(edge.on_prepare)
+    app.on_shutdown.append(waits.cut_short)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, _checked(route), expect_handler=edge.expect)
     return app
+
+
+def curl(route: Route, port: int) -> str:
+    """Return a curl line that tries a route."""
+    method = {"GET": "", "HEAD": "-I "}.get(route.method, f"-X {route.method} ")
+    path = route.plain_path.format_map(_EXAMPLES) + (f"?{route.example}" if route.example else "")
+    body = f" {route.body.curl}" if route.body else ""
+    if body and route.method == "POST":
+        method = ""  # curl knows
+    return f"curl {method}'http://localhost:{port or 5000}{path}'{body}"
+
+
+def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler of a route behind the checks that need no handler: names and query parameters."""
+    query = route.query
+    if query is None:
+        return route.handler
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        for name, value in request.match_info.items():
+            keys.valid_name(value, name)
+        parsed = parse(request, query)
+        return await (route.handler(request) if query is NoQuery else route.handler(request, parsed))
+
+    return handle

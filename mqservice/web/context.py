@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mqservice.broker import Broker
+from mqservice.config import HttpConfig
 from mqservice.idempotency import Idempotency
 from mqservice.operations import Operations
 from mqservice.results import Waiters
+from mqservice.schedule_store import Schedules
 from mqservice.views import Views
 
 
@@ -28,6 +30,8 @@ class Context:
     """Waits for a message to end."""
     idempotency: Idempotency
     """The idempotency keys."""
+    schedules: Schedules
+    """The schedules of all processes."""
     publish: Callable[[str, bytes], Awaitable[int]]
     """Publish a body to a channel by our name; the number of receivers."""
     is_ready: Callable[[], bool]
@@ -35,3 +39,4 @@ class Context:
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
+HTTP: web.AppKey[HttpConfig] = web.AppKey("http", HttpConfig)

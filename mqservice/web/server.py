@@ -1,5 +1,6 @@
 """The HTTP listener: opens the port last, closes it first."""
 
+import asyncio
 import errno
 import ipaddress
 
@@ -9,6 +10,7 @@ from mqservice.config import HttpConfig
 from mqservice.errors import ConfigError
 from mqservice.web.app import application
 from mqservice.web.context import Context
+from mqservice.web.protocol import Protocol
 
 _SHUTDOWN_S = 5.0
 """How long answers under way may take once the listener is closed."""
@@ -21,12 +23,12 @@ class Server:
         self._config = config
         self._runner = web.AppRunner(
             application(context, config),
-            access_log=None,
-            keepalive_timeout=config.keepalive_s,
             shutdown_timeout=_SHUTDOWN_S,
             handle_signals=False,
+            handler_cancellation=True,  # nobody waits for a message on behalf of a client that has gone
         )
-        self._site: web.TCPSite | None = None
+        self._listener: asyncio.Server | None = None
+        self._port = 0
 
     async def start(self) -> None:
         """Open the port. Raises ConfigError when it is taken, or when anybody on the network could reach it."""
@@ -37,31 +39,44 @@ class Server:
                 "friend from foe: use 127.0.0.1 and put a proxy with authentication in front"
             )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_port=True, backlog=1024)
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._listener = await loop.create_server(self._protocol, host, port, reuse_port=True, backlog=1024)
         except OSError as error:
             await self._runner.cleanup()
             if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
                 raise ConfigError(f"http.port = {port}: {error.strerror}; try --port {port + 1}") from error
             raise
-        self._site = site
+        self._port = self._listener.sockets[0].getsockname()[1]
 
     @property
     def url(self) -> str:
         """Where it listens, with the real port."""
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{'localhost' if _is_loopback(host) else host}:{port}"
+        host = self._config.host
+        return f"http://{'localhost' if _is_loopback(host) else host}:{self._port}"
 
     async def close_port(self) -> None:
         """Accept no new connection. Those that are open are still answered."""
-        if self._site is not None:
-            site, self._site = self._site, None
-            await site.stop()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     async def aclose(self) -> None:
         """Finish the answers under way and close every connection."""
+        await self.close_port()
         await self._runner.cleanup()
+
+    def _protocol(self) -> Protocol:
+        manager = self._runner.server
+        if manager is None:
+            raise RuntimeError("the server is not running")
+        return Protocol(
+            manager,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # as aiohttp itself says it
+            keepalive_timeout=self._config.keepalive_s,
+            auto_decompress=False,  # bodies that say they are compressed are refused, not inflated first
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parents[2] / "mqservice"
 
 LAYERS = (
     ("errors", "keys", "batching"),
-    ("message", "retry", "config.*", "log", "scripts", "keeper"),
+    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules"),
     (
         *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store"),
     ),
-    ("handlers", "executor", "schedules"),
+    ("handlers", "executor"),
     ("consumer", "popper", "subscriber", "following", "scheduler"),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),

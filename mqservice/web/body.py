@@ -1,0 +1,135 @@
+"""Request bodies: read within their limit and deadline, and understood.
+
+A body that will be refused is refused before it is read: by its length, its encoding, its type.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from mqservice.web.context import HTTP
+from mqservice.web.problems import Refusal
+
+FORM: Final = "application/x-www-form-urlencoded"
+"""What `curl -d` says of anything."""
+
+_ANY_JSON = msgspec.json.Decoder()
+_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[ -~]*)?")
+_TYPE_CHARS: Final = 255
+
+
+class Content(NamedTuple):
+    """A body and what it is; `type` is empty for JSON."""
+
+    body: bytes
+    type: str
+
+
+async def read_content(request: web.Request) -> Content:
+    """Return the body of a single message. Raises Refusal."""
+    kind = content_type(request)
+    body = await read(request, request.app[HTTP].body_limit)
+    if is_json(kind):
+        check_json(body)
+        return Content(body, "")
+    if kind in ("", FORM):
+        return _guessed(body, kind)
+    return Content(body, request.headers["Content-Type"])
+
+
+async def read(request: web.Request, limit: int) -> bytes:
+    """Return the whole body. Raises Refusal: over `limit` bytes, too slow, compressed."""
+    return b"".join([chunk async for chunk in chunks(request, limit)])
+
+
+async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes in. Raises Refusal as `read`."""
+    _check_headers(request, limit)
+    if "Expect" in request.headers:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # or aiohttp believes that the answer has begun
+    end = asyncio.get_running_loop().time() + request.app[HTTP].body_deadline_s
+    size = 0
+    while chunk := await _next(request, end):
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def content_type(request: web.Request) -> str:
+    """Return type and subtype of the body in lower case, "" when there is no Content-Type. Raises Refusal."""
+    given = request.headers.get("Content-Type", "")
+    if given and not (len(given) <= _TYPE_CHARS and _TYPE.fullmatch(given)):
+        raise Refusal("unsupported-type", f"Content-Type {given[:60]!r} is not a media type")
+    return given.partition(";")[0].strip().lower()
+
+
+def is_json(kind: str) -> bool:
+    """Tell whether a content type is one of JSON's."""
+    return kind in ("application/json", "text/json") or kind.endswith("+json")
+
+
+def check_json(body: bytes | msgspec.Raw) -> None:
+    """Raise Refusal for what a handler could not decode."""
+    if fault := json_fault(body):
+        raise Refusal("malformed-json", fault)
+
+
+def json_fault(body: bytes | msgspec.Raw) -> str:
+    """Return what is wrong with JSON, with the position where it is known; "" when nothing is."""
+    try:
+        _ANY_JSON.decode(body)
+    except RecursionError:
+        return "JSON is nested too deeply"
+    except UnicodeDecodeError as error:
+        return f"JSON is not UTF-8: {error.reason} (byte {error.start} of a string)"
+    except msgspec.DecodeError as error:
+        return str(error) if body else "the body is empty, which is not JSON"
+    return ""
+
+
+def _guessed(body: bytes, kind: str) -> Content:
+    """JSON when it is; else the text that `curl -d` was given, or bytes of which nobody said what they are."""
+    fault = json_fault(body)
+    if not fault:
+        return Content(body, "")
+    if kind == FORM and is_text(body):
+        return Content(body, "text/plain")
+    if not body:
+        raise Refusal("malformed-json", fault)
+    return Content(body, "application/octet-stream")
+
+
+def is_text(body: bytes) -> bool:
+    """Tell whether it is UTF-8."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_headers(request: web.Request, limit: int) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise Refusal("unsupported-encoding", f"Content-Encoding {encoding[:60]!r}: bodies come as they are")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+
+
+async def _next(request: web.Request, end: float) -> bytes:
+    try:
+        async with asyncio.timeout_at(end):
+            return await request.content.readany()
+    except TimeoutError:
+        deadline_s = request.app[HTTP].body_deadline_s
+        raise Refusal("body-timeout", f"the body did not arrive within {deadline_s:g} s") from None
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal("body-too-large", f"the body is over {limit} bytes", limit=limit)

@@ -1,0 +1,136 @@
+"""What people read of the API: every route with its parameters, answers and a curl line; every kind of problem.
+
+Made from the API's description and from the table of problems, when first asked for.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from mqservice.web.html import CSS, page, text
+from mqservice.web.openapi import DOCUMENT
+from mqservice.web.problems import PROBLEMS, Kind, Refusal
+
+CURL: web.AppKey[dict[str, str]] = web.AppKey("curl", dict)
+"""Operation → the curl line that tries it."""
+
+
+async def index(request: web.Request) -> web.Response:
+    """Document the API: every route with its parameters, its answers and a curl line."""
+    document = msgspec.json.decode(request.app[DOCUMENT])
+    operations = [
+        (operation["tags"][0], _operation(method, path, operation, request.app[CURL][operation["operationId"]]))
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    tags = [tag["name"] for tag in document["tags"]]
+    return page("HTTP API", _intro(document, tags) + "".join(_section(tag, operations) for tag in tags))
+
+
+async def problems(_request: web.Request) -> web.Response:
+    """List every kind of problem."""
+    rows = "".join(
+        f'<tr><td>{kind.status}<td><a href="/problems/{code}">{code}</a><td>{text(kind.title)}'
+        for code, kind in PROBLEMS.items()
+    )
+    return page("Problems", f"<main><table><tr><th>status<th>type<th>title{rows}</table></main>")
+
+
+async def problem(request: web.Request) -> web.Response:
+    """Explain one kind of problem: what it means and what to do."""
+    code = request.match_info["code"]
+    kind = PROBLEMS.get(code)
+    if kind is None:
+        raise Refusal("not-found", f"no problem is called {code[:60]!r}; /problems lists all")
+    return page(kind.title, _problem(code, kind))
+
+
+async def css(_request: web.Request) -> web.Response:
+    """Answer the style sheet of these pages."""
+    return web.Response(body=CSS, content_type="text/css", charset="utf-8", headers={"Cache-Control": "max-age=300"})
+
+
+def _intro(document: Mapping[str, Any], tags: list[str]) -> str:
+    links = " · ".join(f'<a href="#{tag}">{tag}</a>' for tag in tags)
+    return (
+        f"<p>{text(document['info']['description'])}</p>"
+        f'<nav>{links} · <a href="/problems">problems</a> · <a href="/openapi.json">openapi.json</a></nav>'
+    )
+
+
+def _section(tag: str, operations: list[tuple[str, str]]) -> str:
+    articles = "".join(html for its_tag, html in operations if its_tag == tag)
+    return f'<section id="{tag}"><h2>{tag}</h2>{articles}</section>'
+
+
+def _operation(method: str, path: str, operation: Mapping[str, Any], curl: str) -> str:
+    return (
+        f'<article id="{operation["operationId"]}"><h3><b>{method.upper()}</b> <code>{text(path)}</code></h3>'
+        f"<p>{text(operation['summary'])}</p>"
+        + "".join(f"<p>{text(part)}</p>" for part in operation.get("description", "").split("\n\n") if part)
+        + f"<pre><code>{text(curl)}</code></pre>"
+        + _parameters(operation)
+        + _answers(operation["responses"])
+        + "</article>"
+    )
+
+
+def _parameters(operation: Mapping[str, Any]) -> str:
+    rows = "".join(_parameter(parameter) for parameter in operation.get("parameters", ()))
+    if body := operation.get("requestBody"):
+        rows += f"<tr><td>body<td>{text(', '.join(body['content']))}<td>{text(body['description'])}"
+    return f"<table><tr><th>parameter<th>value<th>meaning{rows}</table>" if rows else ""
+
+
+def _parameter(parameter: Mapping[str, Any]) -> str:
+    where = "" if parameter["in"] == "query" else f" <small>{parameter['in']}</small>"
+    required = " <small>required</small>" if parameter.get("required") else ""
+    name = f"<code>{text(parameter['name'])}</code>{where}{required}"
+    return f"<tr><td>{name}<td>{text(_values(parameter['schema']))}<td>{text(parameter.get('description', ''))}"
+
+
+def _values(schema: Mapping[str, Any]) -> str:
+    """Return in a few words what a schema allows."""
+    if "enum" in schema:
+        return _or_default(" | ".join(map(str, schema["enum"])), schema)
+    if "anyOf" in schema:
+        return "5, 0.5, 500ms, 10s, 5m, 2h"
+    words = str(schema.get("format", schema.get("type", "any")))
+    if "minimum" in schema:
+        words += f" {schema['minimum']}–{schema.get('maximum', '')}"
+    return _or_default(words, schema)
+
+
+def _or_default(words: str, schema: Mapping[str, Any]) -> str:
+    return f"{words}; else {schema['default']}" if "default" in schema else words
+
+
+def _answers(responses: Mapping[str, Any]) -> str:
+    rows = "".join(_answer(int(status), response) for status, response in responses.items())
+    return f"<table><tr><th>status<th>answer<th>content{rows}</table>"
+
+
+def _answer(status: int, response: Mapping[str, Any]) -> str:
+    codes = [code for code, kind in PROBLEMS.items() if kind.status == status]
+    said = text(response["description"])
+    for code in codes:
+        said = said.replace(f"<code>{code}</code>", f'<a href="/problems/{code}">{code}</a>')
+    content = ", ".join(
+        f"{media} {_type(body['schema'])}".strip() for media, body in response.get("content", {}).items()
+    )
+    return f"<tr><td>{status} <small>{HTTPStatus(status).phrase}</small><td>{said}<td>{text(content)}"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _problem(code: str, kind: Kind) -> str:
+    return (
+        f"<main><p><code>/problems/{code}</code>, status {kind.status} {HTTPStatus(kind.status).phrase}</p>"
+        f"<h2>What it means</h2><p>{text(kind.meaning)}</p><h2>What to do</h2><p>{text(kind.remedy)}</p>"
+        '<nav><a href="/problems">all problems</a> · <a href="/docs">the API</a></nav></main>'
+    )

@@ -1,0 +1,104 @@
+"""What surrounds every handler: request ids, headers of all answers, errors turned into problems.
+
+The only place of the web that catches what nobody foresaw.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from mqservice.broker import new_id
+from mqservice.errors import MqError, OutOfMemory
+from mqservice.web.problems import PROBLEMS, Refusal, problem
+
+log = structlog.get_logger()
+
+Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KNOWN: web.RequestKey[str] = web.RequestKey("request_id", str)
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_CODES: Final = {
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "body-timeout",
+    413: "body-too-large",
+    415: "unsupported-type",
+    417: "expectation-failed",
+}
+"""Problem for what aiohttp itself refuses."""
+
+
+def request_id(request: web.BaseRequest) -> str:
+    """Return the id of a request: the client's when it is sane, else one of ours. The same each time."""
+    known = request.get(_KNOWN)
+    if known is None:
+        offered = request.headers.get("X-Request-Id", "")
+        known = request[_KNOWN] = offered if _REQUEST_ID.fullmatch(offered) else new_id()
+    return known
+
+
+def complete_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Add what every answer has, streams included. A handler's own value stays."""
+    headers = response.headers
+    headers["Server"] = "mqservice"
+    headers["X-Request-Id"] = request_id(request)
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    if request.path.startswith("/v1/"):
+        headers.setdefault("Cache-Control", "no-store")
+
+
+async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Complete the headers, as a signal of aiohttp: the only moment that streams have too."""
+    complete_headers(request, response)
+
+
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """Leave `100 Continue` to whoever reads the body, so that a body that is refused is never sent."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        return None
+    return problem("expectation-failed", "only 100-continue is known")
+
+
+@web.middleware
+async def as_problems(request: web.Request, handler: Next) -> web.StreamResponse:
+    """Turn every error into a problem. The edge where an unforeseen one is logged and answered 500."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return refusal.response()
+    except web.HTTPException as error:
+        return _of_aiohttp(request, error)
+    except MqError as error:
+        return _of_ours(request, error)
+    except Exception as error:  # noqa: BLE001 - the edge: logged in full, answered without a traceback
+        return _fault(request, error)
+
+
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+    allow = error.headers.get("Allow")
+    code = _CODES.get(error.status, "malformed-request" if error.status < 500 else "internal")
+    return problem(code, f"{request.method} {request.path}: {error.reason}", {"Allow": allow} if allow else None)
+
+
+def _of_ours(request: web.Request, error: MqError) -> web.Response:
+    if error.code not in PROBLEMS:
+        return _fault(request, error)
+    headers = None
+    if PROBLEMS[error.code].status == 503:
+        headers = {"Retry-After": "5" if isinstance(error, OutOfMemory) else "1"}
+    return problem(error.code, str(error), headers)
+
+
+def _fault(request: web.Request, error: Exception) -> web.Response:
+    log.error("request failed", method=request.method, path=request.path, request=request_id(request), exc_info=error)
+    return problem("internal", f"this is a fault of the service; its log says more of request {request_id(request)}")

@@ -1,0 +1,167 @@
+"""The API's description, OpenAPI 3.1, made of the route table and the types of bodies and answers."""
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from mqservice.message import JSON
+from mqservice.web.parameters import NAME_PATTERN, Duration, Moment
+from mqservice.web.problems import PROBLEMS, Problem
+from mqservice.web.route import Answer, Header, Route
+
+DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi", bytes)
+
+_REF: Final = "#/components/schemas/{name}"
+_INFO: Final = (
+    "A message queue over Redis or Valkey that any HTTP client can use. The request body is the message. An answer of "
+    "202 or 200 to a send is a promise: Redis has the message; after a problem of status 4xx nothing was kept. Every "
+    "answer has an X-Request-Id: the client's, if it sent a sane one. A query parameter that is not listed is refused."
+)
+_ANSWER_HEADERS: Final = {
+    "Idempotency-Replayed": ("`true` when this is the stored answer to the same request before.", {"const": "true"}),
+    "Location": ("Where the message is.", {"type": "string", "format": "uri-reference"}),
+    "Retry-After": ("When to ask again, in seconds.", {"type": "integer", "minimum": 1}),
+    "Allow": ("The methods that the path has.", {"type": "string"}),
+}
+_PROBLEM_HEADERS: Final = {429: ("Retry-After",), 503: ("Retry-After",)}
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Describe the API: this OpenAPI 3.1 document."""
+    return web.Response(body=request.app[DOCUMENT], content_type="application/json")
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """Return the OpenAPI document of a table of routes."""
+    schemas = _Schemas(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.plain_path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "mqservice", "version": version("mqservice"), "description": _INFO},
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "paths": paths,
+        "components": {"schemas": schemas.components},
+    }
+
+
+def encoded(routes: Sequence[Route]) -> bytes:
+    """Return the document as it is served."""
+    return msgspec.json.format(JSON.encode(document(routes)), indent=1)
+
+
+class _Schemas:
+    """The schemas of all types that the routes name, made together so that they share their components."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        types = [Problem, *(kind for route in routes for kind in _types(route))]
+        schemas, self.components = msgspec.json.schema_components(types, schema_hook=_schema_hook, ref_template=_REF)
+        self._of = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
+
+    def of(self, kind: Any) -> Any:
+        """Return the schema of a type; a schema is its own."""
+        return kind if isinstance(kind, dict) else self._of[id(kind)]
+
+    def fields(self, struct: type[msgspec.Struct]) -> Iterable[tuple[str, Any, bool]]:
+        """Yield name, schema, and whether it is required, of each field."""
+        (schema,), components = msgspec.json.schema_components([struct], schema_hook=_schema_hook, ref_template=_REF)
+        its = components[schema["$ref"].rpartition("/")[2]]
+        for name, field in its["properties"].items():
+            yield name, field, name in its.get("required", ())
+
+
+def _types(route: Route) -> Iterable[Any]:
+    kinds = [answer.content for answer in route.answers.values()]
+    if route.body is not None:
+        kinds += route.body.content.values()
+    return [kind for kind in kinds if kind is not None and not isinstance(kind, (str, dict))]
+
+
+def _schema_hook(kind: type) -> dict[str, Any]:
+    if kind in (Duration, Moment):
+        return dict(kind.SCHEMA)
+    raise NotImplementedError(kind)
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "responses": _responses(route, schemas),
+    }
+    if route.description:
+        operation["description"] = route.description
+    if parameters := _parameters(route, schemas):
+        operation["parameters"] = parameters
+    if route.body is not None:
+        content = {media: {"schema": schemas.of(kind)} for media, kind in route.body.content.items()}
+        operation["requestBody"] = {"required": True, "description": route.body.description, "content": content}
+    return operation
+
+
+def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
+    parameters = [_path_parameter(name) for name in route.names]
+    for name, schema, required in schemas.fields(route.query) if route.query else ():
+        described = {key: value for key, value in schema.items() if key != "description"}
+        parameter = {"name": name, "in": "query", "required": required, "schema": described}
+        if text := schema.get("description"):
+            parameter["description"] = text
+        parameters.append(parameter)
+    return parameters + [_header_parameter(header) for header in route.headers]
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
+    if name == "code":
+        schema = {"type": "string", "enum": list(PROBLEMS)}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _header_parameter(header: Header) -> dict[str, Any]:
+    return {"name": header.name, "in": "header", "description": header.description, "schema": dict(header.schema)}
+
+
+def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    responses = {str(status): _response(answer, schemas) for status, answer in route.answers.items()}
+    by_status: dict[int, list[str]] = {}
+    for code in route.codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    for status, codes in by_status.items():
+        responses[str(status)] = _problem_response(status, codes)
+    return dict(sorted(responses.items()))
+
+
+def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": answer.description}
+    if answer.headers:
+        response["headers"] = _headers(answer.headers)
+    if isinstance(answer.content, str):
+        response["content"] = {answer.content: {"schema": {"type": "string"}}}
+    elif answer.content is not None:
+        response["content"] = {"application/json": {"schema": schemas.of(answer.content)}}
+    return response
+
+
+def _problem_response(status: int, codes: Sequence[str]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: "
+        + "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes),
+        "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}},
+    }
+    if headers := _PROBLEM_HEADERS.get(status):
+        response["headers"] = _headers(headers)
+    return response
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": schema, "required": name != "Idempotency-Replayed"}
+        for name in names
+        for text, schema in [_ANSWER_HEADERS[name]]
+    }

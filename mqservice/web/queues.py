@@ -1,0 +1,62 @@
+"""Queues as a whole: list, look, replay the dead, pause, resume."""
+
+import asyncio
+
+from aiohttp import web
+from msgspec import UNSET
+
+from mqservice.web.answers import Paused, Queues, Replayed, answer
+from mqservice.web.context import CONTEXT
+from mqservice.web.parameters import ReplayQuery
+from mqservice.web.problems import Refusal
+
+
+async def index(request: web.Request) -> web.Response:
+    """List all queues that anybody has served or sent to, with their numbers."""
+    context = request.app[CONTEXT]
+    names = await context.queues()
+    return answer(Queues(await asyncio.gather(*(context.views(name).queue() for name in names))))
+
+
+async def view(request: web.Request) -> web.Response:
+    """Show one queue: counts per state, rates, the age of the oldest ready message, consumers, whether it is paused."""
+    context, queue = request.app[CONTEXT], request.match_info["queue"]
+    if queue not in await context.queues():
+        raise Refusal("no-such-queue", f"nobody has served queue {queue} or sent to it")
+    return answer(await context.views(queue).queue())
+
+
+async def replay(request: web.Request, query: ReplayQuery) -> web.Response:
+    """Replay dead messages, the oldest first: all, or those that died of one reason or in a span of time.
+
+    With a `rate` they become ready one after the other at that pace, also when this process ends.
+    """
+    replayed = (
+        await request.app[CONTEXT]
+        .operations(request.match_info["queue"])
+        .replay_all(
+            reason=None if query.reason is UNSET else query.reason,
+            since_ms=0 if query.since is UNSET else query.since.epoch_ms,
+            until_ms=0 if query.until is UNSET else query.until.epoch_ms,
+            limit=query.limit,
+            rate=query.rate,
+        )
+    )
+    return answer(Replayed(replayed), 202)
+
+
+async def pause(request: web.Request) -> web.Response:
+    """Hand out no message of the queue, in any process, until it is resumed.
+
+    What is active goes on, and messages can still be sent.
+    """
+    queue = request.match_info["queue"]
+    await request.app[CONTEXT].operations(queue).pause()
+    return answer(Paused(queue, True))
+
+
+async def resume(request: web.Request) -> web.Response:
+    """Hand out messages again."""
+    queue = request.match_info["queue"]
+    await request.app[CONTEXT].operations(queue).resume()
+    return answer(Paused(queue, False))

@@ -1,0 +1,126 @@
+"""The route table: everything that can be reached over HTTP, one entry each.
+
+The router, /openapi.json and /docs are made of it, so none of them can know a route that another does not.
+"""
+
+from typing import Any, Final
+
+from mqservice.views import MessageView, Page, QueueView
+from mqservice.web import batches, channels, docs, health, messages, openapi, pages, queues
+from mqservice.web.answers import Accepted, AcceptedBatch, Cancelled, Deleted, Paused, Published, Queues, Replayed
+from mqservice.web.parameters import NoQuery, PageQuery, PurgeQuery, ReplayQuery, SendQuery, WaitQuery
+from mqservice.web.route import HTML, TEXT, Answer, Body, Header, Route
+
+QUEUES: Final = "/v1/queues"
+QUEUE: Final = f"{QUEUES}/{{queue}}"
+MESSAGES: Final = f"{QUEUE}/messages"
+MESSAGE: Final = MESSAGES + "/{id:(?!batch$)[^/]+}"
+"""Without `batch`, which would be taken for an id by the methods that the batch route does not have."""
+
+_KEY: Final = Header(
+    "Idempotency-Key",
+    "Any text of your own, new for each new request. Within 24 hours the same request with the same key is not done "
+    "again: its first answer comes back, with `Idempotency-Replayed: true`. Answers 429 and 5xx are not kept.",
+    {"type": "string", "pattern": "^[!#-~]{1,255}$"},
+)
+_PREFER: Final = Header(
+    "Prefer", "`wait=20`: as `?wait=20`, which comes first (RFC 7240).", {"type": "string", "examples": ["wait=20"]}
+)
+_ONCE: Final = ("request-running", "key-reused")
+
+_ANY: Final[dict[str, Any]] = {}
+_BYTES: Final = {"type": "string", "format": "binary"}
+_MESSAGE_BODY: Final = Body(
+    "The message. JSON types are checked and kept as they are written; of other types the bytes and the type are kept.",
+    {"application/json": _ANY, "text/plain": {"type": "string"}, "application/octet-stream": _BYTES},
+    """--json '{"a": 1}'""",
+)
+_BATCH_BODY: Final = Body(
+    "The messages: a JSON array, or NDJSON (also as application/jsonl) with one a line.",
+    {"application/json": batches.Items, "application/x-ndjson": {"type": "string"}},
+    """--json '[{"body": 1}, {"body": 2, "delay": "5m"}]'""",
+)
+
+_ACCEPTED: Final = Answer("Redis has it.", Accepted)
+_PAGE: Final = Answer("The page.", HTML)
+_BACK: Final = {
+    302: Answer("It was sent; back to the start page.", None, ("Location",)),
+    503: Answer("Prefetched: nothing was sent, or Redis is away.", TEXT),
+}
+
+ROUTES: Final = (
+    Route(
+        "POST", MESSAGES, messages.send, "messages",
+        {200: Answer("It has ended within the wait.", MessageView, ("Location",)), 202: _ACCEPTED},
+        SendQuery, (_KEY, _PREFER), _MESSAGE_BODY,
+        ("malformed-json", "needs-record", "unique-taken", "queue-full", *_ONCE), "wait=5",
+    ),
+    Route(
+        "POST", f"{MESSAGES}/batch", batches.send, "messages",
+        {202: Answer("Redis has all of them.", AcceptedBatch)},
+        NoQuery, (_KEY,), _BATCH_BODY,
+        ("malformed-json", "malformed-batch", "needs-record", "queue-full", *_ONCE),
+    ),
+    Route(
+        "GET", MESSAGES, messages.look, "messages",
+        {200: Answer("A page of messages.", Page)}, PageQuery, problems=("bad-cursor",), example="state=dead&limit=10",
+    ),
+    Route(
+        "DELETE", MESSAGES, messages.purge, "messages",
+        {200: Answer("They are gone.", Deleted)}, PurgeQuery, example="state=dead",
+    ),
+    Route(
+        "GET", MESSAGE, messages.view, "messages",
+        {
+            200: Answer("The message; with a wait: it has ended.", MessageView),
+            202: Answer("It has not ended within the wait.", MessageView, ("Location", "Retry-After")),
+        },
+        WaitQuery, (_PREFER,), problems=("no-such-message",), example="wait=20",
+    ),
+    Route(
+        "DELETE", MESSAGE, messages.cancel, "messages",
+        {200: Answer("It is cancelled, or being cancelled.", Cancelled)},
+        NoQuery, problems=("no-such-message", "already-ended"),
+    ),
+    Route(
+        "POST", f"{MESSAGE}/replay", messages.replay, "messages",
+        {202: Answer("It is ready again.", Accepted, ("Location",))},
+        NoQuery, problems=("no-such-message", "not-dead"),
+    ),
+    Route("GET", QUEUES, queues.index, "queues", {200: Answer("The queues.", Queues)}, NoQuery),
+    Route(
+        "GET", QUEUE, queues.view, "queues",
+        {200: Answer("The queue.", QueueView)}, NoQuery, problems=("no-such-queue",),
+    ),
+    Route(
+        "POST", f"{QUEUE}/replay", queues.replay, "queues",
+        {202: Answer("They are ready, or scheduled at the rate.", Replayed)}, ReplayQuery,
+        example="reason=failed&rate=10",
+    ),
+    Route("POST", f"{QUEUE}/pause", queues.pause, "queues", {200: Answer("It is paused.", Paused)}, NoQuery),
+    Route("POST", f"{QUEUE}/resume", queues.resume, "queues", {200: Answer("It is not paused.", Paused)}, NoQuery),
+    Route(
+        "POST", "/v1/channels/{channel}/messages", channels.publish, "channels",
+        {202: Answer("It is published.", Published)}, NoQuery, (_KEY,), _MESSAGE_BODY, ("malformed-json", *_ONCE),
+    ),
+    Route("GET", "/livez", health.livez, "service", {200: Answer("The event loop turns.", TEXT)}),
+    Route(
+        "GET", "/readyz", health.readyz, "service",
+        {
+            200: Answer("It takes messages.", TEXT),
+            503: Answer("It starts, drains or has failed.", TEXT, ("Retry-After",)),
+        },
+    ),
+    Route("GET", "/openapi.json", openapi.openapi, "service", {200: Answer("OpenAPI 3.1.", _ANY)}),
+    Route("GET", "/docs", docs.index, "service", {200: _PAGE}),
+    Route("GET", "/problems", docs.problems, "service", {200: _PAGE}),
+    Route("GET", "/problems/{code}", docs.problem, "service", {200: _PAGE}, problems=("not-found",)),
+    Route("GET", "/static/docs.css", docs.css, "service", {200: Answer("The style sheet.", "text/css")}),
+    Route("GET", "/", pages.index, "tutorial", {200: _PAGE}),
+    Route("HEAD", "/", pages.index, "tutorial", {200: Answer("As GET, without the page.")}),
+    Route("GET", "/static/index.css", pages.index_css, "tutorial", {200: Answer("The style sheet.", "text/css")}),
+    Route("GET", "/prodcons", pages.prodcons, "tutorial", _BACK),
+    Route("HEAD", "/prodcons", pages.prodcons, "tutorial", _BACK),
+    Route("GET", "/pubsub", pages.pubsub, "tutorial", _BACK),
+    Route("HEAD", "/pubsub", pages.pubsub, "tutorial", _BACK),
+)  # fmt: skip

@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 Execute = Callable[[Claimed], Awaitable[Outcome]]
 
+Overdue = Callable[[Claimed], Outcome]
+
 OUTAGES = (Unavailable, Misconfigured, WrongType)
 """What a loop waits out: it may be mended while we run."""
 
@@ -32,23 +34,33 @@ _RENEW_BATCH = 500
 class Held:
     """A message this consumer holds the lease of."""
 
-    receipt: Receipt
+    claimed: Claimed
+    started_at: float
+    """By the loop's clock."""
     task: asyncio.Task[None] | None = None
     settling: bool = False
     given_up: bool = False
     """The lease is lost or given back: whatever the handler still does no longer counts."""
     cancelled: bool = False
     """Somebody cancelled the message, and its coroutine has been told."""
+    slot_freed: bool = False
+
+    @property
+    def receipt(self) -> Receipt:
+        """What proves the lease."""
+        return self.claimed.receipt
 
 
 class Consumer:
     """Takes the messages of one queue, `concurrency` at a time, and hands them to `execute`.
 
-    `name` is unique among all consumers that use this Redis: the claims are replayed by it.
+    `name` is unique among all consumers that use this Redis: the claims are replayed by it. `overdue` tells what
+    becomes of a message whose handler ignores that its time is over; without it, nothing is done about those.
     """
 
-    def __init__(self, broker: Broker, execute: Execute, name: str) -> None:
+    def __init__(self, broker: Broker, execute: Execute, name: str, overdue: Overdue | None = None) -> None:
         self._broker, self._execute, self.name = broker, execute, name
+        self._overdue = overdue
         self._queue = broker.queue
         self._bell = broker.bell()
         self._held: dict[Receipt, Held] = {}
@@ -161,7 +173,7 @@ class Consumer:
     # Running and settling
 
     def _start(self, claimed: Claimed) -> None:
-        held = Held(claimed.receipt)
+        held = Held(claimed, asyncio.get_running_loop().time())
         self._held[claimed.receipt] = held
         self._running += 1
         held.task = asyncio.create_task(self._work(claimed, held), name=f"message {claimed.receipt.id}")
@@ -177,13 +189,18 @@ class Consumer:
                 held.task.uncancel()
             outcome = Cancelled()
         finally:
-            self._running -= 1
-            self._slot_free.set()
+            self._free_slot(held)
         if held.given_up:
             return
         held.settling = True
         if not await self._broker.settle(claimed.receipt, outcome):
             log.warning("stale receipt", queue=self._queue.name, id=claimed.receipt.id)
+
+    def _free_slot(self, held: Held) -> None:
+        if not held.slot_freed:
+            held.slot_freed = True
+            self._running -= 1
+            self._slot_free.set()
 
     def _finished(self, held: Held, task: asyncio.Task[None]) -> None:
         self._held.pop(held.receipt, None)
@@ -204,6 +221,7 @@ class Consumer:
             await asyncio.sleep(interval_s)
             while self._held:
                 try:
+                    await self._let_overdue_go()
                     await self._renew_once()
                 except OUTAGES:
                     await asyncio.sleep(backoff.next_s())
@@ -221,6 +239,18 @@ class Consumer:
                 if answer == 2:
                     self.cancel(receipt.id)
             await self._lose([receipt for receipt, answer in answered if answer == 0])
+
+    async def _let_overdue_go(self) -> None:
+        """Report handlers that were cancelled at their timeout and go on; settle for them, and free their slots."""
+        if self._overdue is None:
+            return
+        limit = asyncio.get_running_loop().time() - self._queue.timeout_s - _STUBBORN_S
+        for held in [held for held in self._held.values() if held.started_at < limit and not held.settling]:
+            log.error("handler ignores its timeout", queue=self._queue.name, id=held.receipt.id)
+            held.given_up = True
+            self._held.pop(held.receipt, None)
+            self._free_slot(held)
+            await self._broker.settle(held.receipt, self._overdue(held.claimed))
 
     async def _lose(self, receipts: Sequence[Receipt]) -> None:
         lost = [self._held[receipt] for receipt in receipts if receipt in self._held]

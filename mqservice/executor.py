@@ -79,6 +79,12 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - the edge: the handler is not ours, nor is its sys.exit()
             return self._failed(claimed, self._attempt(error, at_ms, started))
 
+    def overdue(self, claimed: Claimed) -> Outcome:
+        """Say what a run comes to whose handler was cancelled at its timeout and went on regardless."""
+        error = TimeoutError(f"the handler ignored its cancellation after {self.queue.timeout_s:g} s")
+        at_ms = time.time_ns() // 1_000_000 - int(self.queue.timeout_s * 1000)
+        return self._failed(claimed, self._attempt(error, at_ms, time.monotonic() - self.queue.timeout_s))
+
     async def _result(self, body: object, claimed: Claimed) -> bytes:
         message = Message(
             claimed.receipt.id,

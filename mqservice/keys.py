@@ -9,8 +9,8 @@ from mqservice.errors import InvalidName
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
-QUEUES = "mq:queues"
-"""Set of the names of all queues that any process has served or sent to."""
+QUEUES = "{mq}:queues"
+"""Set of the names of all queues that any process has served or sent to. With braces, as no queue's list may be."""
 
 SCHEDULES = "{mq}:schedules"
 """Set of the names of all schedules. With braces, as no queue's list may be called; the scripts derive the rest."""

@@ -237,9 +237,11 @@ class Runtime:
         broker = self.broker(handler.name)
         await broker.register()
         name = f"{self.name}/{handler.name}"
-        execute = Execution(handler, broker.queue, self.name, self._threads, broker.progress).run
+        execution = Execution(handler, broker.queue, self.name, self._threads, broker.progress)
         once = broker.queue.delivery == "at-most-once"
-        consumer = Popper(broker, execute, name) if once else Consumer(broker, execute, name)
+        consumer = (
+            Popper(broker, execution.run, name) if once else Consumer(broker, execution.run, name, execution.overdue)
+        )
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
 

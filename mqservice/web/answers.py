@@ -6,6 +6,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from mqservice.message import JSON
+from mqservice.schedules import ScheduleView
 from mqservice.views import QueueView
 
 
@@ -60,6 +61,12 @@ class Queues(Struct, frozen=True):
     """All queues, by name."""
 
     queues: list[QueueView]
+
+
+class Schedules(Struct, frozen=True):
+    """All schedules, by name."""
+
+    schedules: list[ScheduleView]
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -107,7 +107,7 @@ async def _send(request: web.Request, broker: Broker, query: SendQuery, content:
         raise await full(broker)
     if state.startswith("!"):
         other = message_path(queue, state[1:])
-        raise Refusal("unique-taken", f"message {state[1:]} has this unique key", {"Location": other})
+        raise Refusal("not-unique", f"message {state[1:]} has this unique key", {"Location": other})
     if patience_s:
         return await _ended(request, broker, message.id, state, patience_s)
     return _accepted(queue, message.id, state)

@@ -54,6 +54,12 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "nothing: none of it was kept.",
         "The member `index` says which, counted from 0; in NDJSON `line` the line, from 1.",
     ),
+    "invalid-schedule": Kind(
+        400,
+        "Not a schedule",
+        "It needs a queue and exactly one of cron and every; the time zone, if any, is one of IANA's.",
+        "The detail names the key, its value and what is expected.",
+    ),
     "needs-record": Kind(
         400,
         "This queue keeps no records",
@@ -83,6 +89,7 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "was purged.",
         "Compare queue and id with the Location of the answer to the send.",
     ),
+    "no-such-schedule": Kind(404, "No such schedule", "There is no schedule of this name.", "Look at /v1/schedules."),
     "method-not-allowed": Kind(
         405, "Not with this method", "The path exists, for other methods.", "The header Allow names them."
     ),
@@ -104,7 +111,7 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "Only a dead message can be replayed.",
         "Nothing: the member `state` says where it is. To run it once more, send it again with another id.",
     ),
-    "unique-taken": Kind(
+    "not-unique": Kind(
         409,
         "Such a message is not finished yet",
         "An unfinished message of the queue has the same unique key. Nothing was kept.",

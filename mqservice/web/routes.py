@@ -5,9 +5,20 @@ The router, /openapi.json and /docs are made of it, so none of them can know a r
 
 from typing import Any, Final
 
+from mqservice.schedules import ScheduleView
 from mqservice.views import MessageView, Page, QueueView
-from mqservice.web import batches, channels, docs, health, messages, openapi, pages, queues
-from mqservice.web.answers import Accepted, AcceptedBatch, Cancelled, Deleted, Paused, Published, Queues, Replayed
+from mqservice.web import batches, channels, docs, health, messages, openapi, pages, queues, schedules
+from mqservice.web.answers import (
+    Accepted,
+    AcceptedBatch,
+    Cancelled,
+    Deleted,
+    Paused,
+    Published,
+    Queues,
+    Replayed,
+    Schedules,
+)
 from mqservice.web.parameters import NoQuery, PageQuery, PurgeQuery, ReplayQuery, SendQuery, WaitQuery
 from mqservice.web.route import HTML, TEXT, Answer, Body, Header, Route
 
@@ -16,6 +27,8 @@ QUEUE: Final = f"{QUEUES}/{{queue}}"
 MESSAGES: Final = f"{QUEUE}/messages"
 MESSAGE: Final = MESSAGES + "/{id:(?!batch$)[^/]+}"
 """Without `batch`, which would be taken for an id by the methods that the batch route does not have."""
+SCHEDULES: Final = "/v1/schedules"
+SCHEDULE: Final = f"{SCHEDULES}/{{name}}"
 
 _KEY: Final = Header(
     "Idempotency-Key",
@@ -40,6 +53,11 @@ _BATCH_BODY: Final = Body(
     {"application/json": batches.Items, "application/x-ndjson": {"type": "string"}},
     """--json '[{"body": 1}, {"body": 2, "delay": "5m"}]'""",
 )
+_SCHEDULE_BODY: Final = Body(
+    "The schedule.",
+    {"application/json": schedules.ScheduleBody},
+    """--json '{"queue": "echo", "every": "30s", "body": {"a": 1}}'""",
+)
 
 _ACCEPTED: Final = Answer("Redis has it.", Accepted)
 _PAGE: Final = Answer("The page.", HTML)
@@ -53,7 +71,7 @@ ROUTES: Final = (
         "POST", MESSAGES, messages.send, "messages",
         {200: Answer("It has ended within the wait.", MessageView, ("Location",)), 202: _ACCEPTED},
         SendQuery, (_KEY, _PREFER), _MESSAGE_BODY,
-        ("malformed-json", "needs-record", "unique-taken", "queue-full", *_ONCE), "wait=5",
+        ("malformed-json", "needs-record", "not-unique", "queue-full", *_ONCE), "wait=5",
     ),
     Route(
         "POST", f"{MESSAGES}/batch", batches.send, "messages",
@@ -102,6 +120,23 @@ ROUTES: Final = (
     Route(
         "POST", "/v1/channels/{channel}/messages", channels.publish, "channels",
         {202: Answer("It is published.", Published)}, NoQuery, (_KEY,), _MESSAGE_BODY, ("malformed-json", *_ONCE),
+    ),
+    Route("GET", SCHEDULES, schedules.index, "schedules", {200: Answer("The schedules.", Schedules)}, NoQuery),
+    Route(
+        "GET", SCHEDULE, schedules.view, "schedules",
+        {200: Answer("The schedule.", ScheduleView)}, NoQuery, problems=("no-such-schedule",),
+    ),
+    Route(
+        "PUT", SCHEDULE, schedules.put, "schedules",
+        {
+            200: Answer("It has replaced another.", ScheduleView),
+            201: Answer("It is new.", ScheduleView, ("Location",)),
+        },
+        NoQuery, (), _SCHEDULE_BODY, ("malformed-json", "invalid-schedule", "no-such-schedule"),
+    ),
+    Route(
+        "DELETE", SCHEDULE, schedules.delete, "schedules",
+        {204: Answer("It is gone.")}, NoQuery, problems=("no-such-schedule",),
     ),
     Route("GET", "/livez", health.livez, "service", {200: Answer("The event loop turns.", TEXT)}),
     Route(

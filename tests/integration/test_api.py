@@ -319,7 +319,7 @@ async def test_send_when_the_id_exists_then_it_is_the_same_message(api: Api) -> 
 async def test_send_when_its_unique_key_is_taken_then_it_is_refused_until_the_other_has_ended(api: Api) -> None:
     first = await api.send(f"{SEND}?unique=invoice-7&delay=1h", 1)
     second = await api.send(f"{SEND}?unique=invoice-7", 2)
-    assert (second.status, second.problem) == (409, "unique-taken")
+    assert (second.status, second.problem) == (409, "not-unique")
     assert second.headers["Location"] == first.headers["Location"]
     await api("DELETE", first.headers["Location"])
     assert (await api.send(f"{SEND}?unique=invoice-7", 3)).status == 202

@@ -14,6 +14,8 @@ from mqservice.config import Config
 from mqservice.connections import Connections
 from mqservice.consumer import Consumer, Execute
 from mqservice.errors import Refused
+from mqservice.executor import Execution
+from mqservice.handlers import Registry
 from mqservice.message import Claimed, Done, Outcome, Outgoing
 from tests.waiting import until, until_async
 
@@ -208,6 +210,32 @@ async def test_abandon_when_a_handler_ignores_cancellation_then_left_behind_and_
         assert consumer.held == 0
     assert await redis_client.hget(f"{{{K}}}:m:a", "state") == b"ready"
     gate.set()
+
+
+async def test_run_when_a_handler_ignores_its_timeout_then_settled_for_it_and_its_slot_is_free(
+    make_broker: Callable[..., Broker], redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqservice.consumer._STUBBORN_S", 0.05)
+    broker, gate, seen = make_broker(concurrency=1, timeout_s=0.05, lease_s=1.0), asyncio.Event(), []
+
+    async def handle(body: int) -> None:
+        seen.append(body)
+        while body == 1 and not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+
+    registry = Registry()
+    registry.handler("jobs", {})(handle)
+    execution = Execution(registry.handlers["jobs"], broker.queue, "here")
+    await broker.send_many([Outgoing("stubborn", b"1"), Outgoing("next", b"2")])
+    consumer = Consumer(broker, execution.run, "c1", execution.overdue)
+    running = asyncio.create_task(consumer.run(), name="consumer under test")
+    await until(lambda: seen == [1, 2])
+    assert await redis_client.hget(f"{{{K}}}:m:stubborn", "state") == b"scheduled"
+    assert b"ignored its cancellation" in (await redis_client.hget(f"{{{K}}}:m:stubborn", "error") or b"")
+    gate.set()
+    consumer.stop()
+    await asyncio.wait_for(running, 5)
 
 
 async def test_run_when_every_connection_is_killed_then_goes_on_and_loses_nothing(

@@ -118,7 +118,10 @@ class Execution:
         budget = claimed.meta.attempts or self.queue.attempts
         if failures >= budget:
             return Dead("failed", attempt)
-        return RetryIn(attempt_delay_ms(failures) if delay_ms is None else delay_ms, attempt)
+        if delay_ms is None:
+            first_s = self.queue.retry_s if claimed.meta.retry_s is None else claimed.meta.retry_s
+            delay_ms = attempt_delay_ms(failures, first_s, self.queue.retry_max_s)
+        return RetryIn(delay_ms, attempt)
 
     def _attempt(self, error: BaseException, at_ms: int, started: float) -> Attempt:
         wanted = isinstance(error, (Retry, Reject, msgspec.MsgspecError))

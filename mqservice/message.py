@@ -22,6 +22,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """Empty: JSON, or a raw body of unknown type."""
     attempts: int | None = None
     """Overrides the handler's budget of attempts."""
+    retry_s: float | None = None
+    """Overrides the wait after the first failed attempt."""
 
 
 NO_META = Meta()

@@ -37,9 +37,9 @@ class Reject(Exception):
         self.reason = reason
 
 
-def attempt_delay_ms(failures: int) -> int:
-    """Return the wait after the `failures`-th failed attempt: min(3600, 2·2^(n-1)) s, half of it jitter."""
-    full_s = min(3600.0, 2.0 * 2.0 ** min(failures - 1, 20))
+def attempt_delay_ms(failures: int, first_s: float = 2.0, most_s: float = 3600.0) -> int:
+    """Return the wait after the `failures`-th failed attempt: min(most, first·2^(n-1)) s, half of it jitter."""
+    full_s = min(most_s, first_s * 2.0 ** min(failures - 1, 30))
     return int(full_s * (500 + 500 * random.random()))  # noqa: S311 - spreads load, hides nothing
 
 

@@ -18,6 +18,7 @@ from mqservice.errors import MessageFailed, NoSuchQueue, NotUnique, QueueFull
 from mqservice.handlers import Function, Registry
 from mqservice.message import NO_META, Meta, Outgoing, encode_body
 from mqservice.results import ENDED
+from mqservice.retry import MOST_S
 from mqservice.runtime import Parts, Runtime
 from mqservice.views import MessageView
 
@@ -85,19 +86,24 @@ class Service:
         key: str | None = None,
         concurrency: int | None = None,
         attempts: int | None = None,
+        retry: float | None = None,
+        retry_max: float | None = None,
         timeout: float | None = None,
         lease: float | None = None,
         delivery: str | None = None,
     ) -> Callable[[F], F]:
         """Return a decorator: the function handles the messages of `queue`.
 
-        `timeout` and `lease` in seconds; `key` is the Redis list, if not `mq:<queue>`. What the configuration says
-        under `[queues.<queue>]` wins over what is said here.
+        `timeout`, `lease`, `retry` (the wait after the first failed attempt, doubling) and `retry_max` in seconds;
+        `key` is the Redis list, if not `mq:<queue>`. What the configuration says under `[queues.<queue>]` wins over
+        what is said here.
         """
         options = {
             "key": key,
             "concurrency": concurrency,
             "attempts": attempts,
+            "retry_s": retry,
+            "retry_max_s": retry_max,
             "timeout_s": timeout,
             "lease_s": lease,
             "delivery": delivery,
@@ -121,12 +127,14 @@ class Service:
         at: datetime | None = None,
         ttl: float = 0.0,
         attempts: int | None = None,
+        retry: float | None = None,
         unique: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> Sent:
         """Send a message to a queue, by name or by its handler. Returns once Redis has it.
 
-        `bytes` travel as they are, anything else as JSON. `delay` and `ttl` in seconds; expired before it starts, a
+        `bytes` travel as they are, anything else as JSON. `delay`, `ttl` and `retry` (the wait after the first failed
+        attempt) in seconds, at most a year; expired before it starts, a
         message is dead. Sending an `id` that exists does nothing and says so. Raises Unavailable (send again with
         the same id: it cannot double), OutOfMemory, QueueFull, NotUnique (an unfinished message has this `unique`
         key), UnsendableBody, InvalidName, NoSuchQueue.
@@ -134,10 +142,10 @@ class Service:
         message = Outgoing(
             id=new_id() if id is None else keys.valid_name(id, "id"),
             body=encode_body(body),
-            meta=_meta(headers, attempts),
-            delay_ms=int(delay * 1000),
+            meta=_meta(headers, attempts, retry),
+            delay_ms=_ms("delay", delay),
             at_ms=int(at.timestamp() * 1000) if at else 0,
-            ttl_ms=int(ttl * 1000),
+            ttl_ms=_ms("ttl", ttl),
             unique=unique,
         )
         runtime = self._running()
@@ -210,7 +218,14 @@ class Service:
         return name
 
 
-def _meta(headers: Mapping[str, str] | None, attempts: int | None) -> Meta:
-    if headers is None and attempts is None:
+def _meta(headers: Mapping[str, str] | None, attempts: int | None, retry_s: float | None) -> Meta:
+    if headers is None and attempts is None and retry_s is None:
         return NO_META
-    return Meta(headers=dict(headers or {}), attempts=attempts)
+    return Meta(headers=dict(headers or {}), attempts=attempts, retry_s=retry_s)
+
+
+def _ms(option: str, seconds: float) -> int:
+    """Return seconds as ms. Raises ValueError when it is not a number from 0 to a year."""
+    if not 0 <= seconds <= MOST_S:
+        raise ValueError(f"{option}={seconds!r}: expected seconds from 0 to {MOST_S}")
+    return int(seconds * 1000)

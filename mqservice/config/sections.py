@@ -30,6 +30,7 @@ LeaseSeconds = Annotated[float, Meta(ge=1, le=3600)]
 TimeoutSeconds = Annotated[float, Meta(ge=0.001, le=604_800)]
 RetentionSeconds = Annotated[float, Meta(ge=0.001, le=31_536_000)]
 MaxLength = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+RetrySeconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 BellSeconds = Annotated[float, Meta(ge=0.1, le=10)]
 
 
@@ -83,6 +84,10 @@ class QueueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     concurrency: Concurrency = 100
     # Runs until a failing message is dead.
     attempts: Budget = 10
+    # The wait after the first failed run; it doubles with each further one. Half of it is jitter.
+    retry_s: RetrySeconds = 2.0
+    # The longest wait between two runs.
+    retry_max_s: RetrySeconds = 3600.0
     # Expired leases until a message that kills its process is dead.
     crashes: Budget = 3
     # The right to work on a message, renewed while the handler runs.
@@ -106,6 +111,8 @@ class QueueOverrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     delivery: Delivery | UnsetType = UNSET
     concurrency: Concurrency | UnsetType = UNSET
     attempts: Budget | UnsetType = UNSET
+    retry_s: RetrySeconds | UnsetType = UNSET
+    retry_max_s: RetrySeconds | UnsetType = UNSET
     crashes: Budget | UnsetType = UNSET
     lease_s: LeaseSeconds | UnsetType = UNSET
     timeout_s: TimeoutSeconds | UnsetType = UNSET

@@ -37,11 +37,16 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def execution(
-    function: Callable[..., Any], threads: ThreadPoolExecutor | None = None, *, attempts: int = 3, timeout_s: float = 60
+    function: Callable[..., Any],
+    threads: ThreadPoolExecutor | None = None,
+    *,
+    attempts: int = 3,
+    timeout_s: float = 60,
+    retry_s: float = 2,
 ) -> Execution:
     registry = Registry()
     registry.handler("letters", {})(function)
-    queue = QueueOptions(name="letters", key="mq:letters", attempts=attempts, timeout_s=timeout_s)
+    queue = QueueOptions(name="letters", key="mq:letters", attempts=attempts, timeout_s=timeout_s, retry_s=retry_s)
     return Execution(registry.handlers["letters"], queue, "host-1", threads)
 
 
@@ -438,3 +443,13 @@ async def test_run_when_a_plain_handler_is_cancelled_from_outside_then_it_is_lef
         assert running.cancelled()
     finally:
         let_go.set()
+
+
+async def test_run_when_the_queue_or_the_message_sets_the_retry_then_that_is_the_delay() -> None:
+    failing = execution(raising(ValueError()), retry_s=100.0)
+    outcome = await failing.run(claimed())
+    assert isinstance(outcome, RetryIn)
+    assert 50_000 <= outcome.delay_ms <= 100_000
+    outcome = await failing.run(claimed()._replace(meta=Meta(retry_s=0.01)))
+    assert isinstance(outcome, RetryIn)
+    assert outcome.delay_ms <= 10

@@ -66,3 +66,8 @@ def test_wishes_when_made_without_arguments_then_they_mean_the_usual() -> None:
     assert Retry(0).delay == 0
     assert Reject().reason == "rejected by the handler"
     assert str(Reject("blocked")) == Reject("blocked").reason == "blocked"
+
+
+def test_attempt_delay_when_first_and_most_are_set_then_within_half_and_whole_of_them() -> None:
+    for failures, full_s in ((1, 0.1), (2, 0.2), (3, 0.4), (9, 1.0)):
+        assert full_s * 500 - 1 <= attempt_delay_ms(failures, 0.1, 1.0) <= full_s * 1000

@@ -168,8 +168,9 @@ def _meta(request: web.Request, query: SendQuery, content: Content) -> Meta:
     trace = request.headers.get("traceparent", "")
     headers = {"traceparent": trace} if trace and _TRACEPARENT.fullmatch(trace) else {}
     attempts = None if query.attempts is UNSET else query.attempts
-    if headers or content.type or attempts is not None:
-        return Meta(headers=headers, content_type=content.type, attempts=attempts)
+    retry_s = None if query.retry is UNSET else query.retry.ms / 1000
+    if headers or content.type or attempts is not None or retry_s is not None:
+        return Meta(headers=headers, content_type=content.type, attempts=attempts, retry_s=retry_s)
     return NO_META
 
 

@@ -73,6 +73,7 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Attempts = Annotated[int, Meta(ge=1, le=1000, description="Runs until a failing message is dead.")]
 Delay = Annotated[Duration, Meta(description="Not before so long from now.")]
 Ttl = Annotated[Duration, Meta(description="Dead with reason `expired` unless it was started by then. 0: never.")]
+RetryWait = Annotated[Duration, Meta(description="The wait after the first failed attempt; doubles with each.")]
 Wait = Annotated[Duration, Meta(description="Wait so long for the message to end; 300 s at most.")]
 State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
 Purgeable = Literal["ready", "scheduled", "dead", "done", "cancelled"]
@@ -92,6 +93,7 @@ class SendQuery(Struct, frozen=True):
     )
     ttl: Ttl | UnsetType = UNSET
     attempts: Attempts | UnsetType = UNSET
+    retry: RetryWait | UnsetType = UNSET
     id: (
         Annotated[Name, Meta(description="Your own id. Sending it again is the same message, not another.")] | UnsetType
     ) = UNSET

@@ -304,3 +304,12 @@ async def test_send_when_the_queue_is_full_then_refused_and_a_batch_as_a_whole(j
     assert answers == ["ready"] * 3 + ["full"] * 2
     assert (await jobs.views.queue()).counts.ready == 3
     assert 1 <= await broker.retry_after_s() <= 60
+
+
+async def test_send_when_a_message_sets_its_retry_then_it_waits_that_long(jobs: Jobs) -> None:
+    await jobs.service.start(PARTS)
+    sent = await jobs.service.send("jobs", "crash", attempts=2, retry=0.01)
+    view = await jobs.until_state(sent.id, "dead")
+    assert (view.reason, len(view.attempts)) == ("failed", 2)
+    with pytest.raises(ValueError, match="delay"):
+        await jobs.service.send("jobs", "x", delay=-1)

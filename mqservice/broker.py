@@ -56,7 +56,7 @@ class Claim(NamedTuple):
 
     messages: list[Claimed]
     next_due_s: float | None
-    """Seconds until the next scheduled message is due; None when there is none."""
+    """Seconds until a message falls due or a lease runs out, so that another claim may find it; None: never."""
 
 
 def new_id() -> str:

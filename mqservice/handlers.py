@@ -85,8 +85,8 @@ class Registry:
         return next(keys, channel)
 
     def queue_of(self, function: Function) -> str | None:
-        """Return the queue that `function` handles, None when it handles none."""
-        return next((name for name, known in self.handlers.items() if known.function is function), None)
+        """Return the queue that `function` handles, None when it handles none. Bound methods compare by value."""
+        return next((name for name, known in self.handlers.items() if known.function == function), None)
 
 
 def is_pattern(channel: str) -> bool:

@@ -214,7 +214,7 @@ def _position(cursor: str | None) -> int:
 
 
 def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> MessageView | None:
-    if b"state" not in record:
+    if b"state" not in record or b"purged" in record:
         return None
     meta = _meta(record.get(b"meta"))
     history = [msgspec.json.decode(line, type=AttemptView) for line in record.get(b"history", b"").splitlines()]

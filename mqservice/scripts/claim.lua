@@ -8,7 +8,7 @@
 -- ARGV[5]  crashes after which a message is dead
 -- ARGV[6]  ms that a dead message is kept
 --
--- Returns {ms until the next scheduled message is due or -1, now in ms, then seven values a message: id, delivery,
+-- Returns {ms until the next message is due or the next lease has run out, or -1, now in ms, then seven values a message: id, delivery,
 -- attempts used so far, sent ms, meta or false, body or false when it is in the field `blob`, crashes so far}.
 -- A raw body is adopted: it gets an id (UUIDv7, of this time and the token) and a record.
 -- Twice with one token: the same messages, as far as they are still held, with a fresh lease; nothing else.
@@ -40,7 +40,11 @@ local function take(id, from, crashed)
   if r[1] ~= from then
     if r[1] == 'cancelled' then
       if from == 'ready' then
-        redis.call('PEXPIRE', key, dead_ttl_ms)
+        if redis.call('HEXISTS', key, 'purged') == 1 then
+          redis.call('UNLINK', key)
+        else
+          redis.call('PEXPIRE', key, dead_ttl_ms)
+        end
         redis.call('HINCRBY', INFO, 'tombstones', -1)
       end
     elseif not r[1] then
@@ -109,10 +113,11 @@ local function replay(lines)
   end
 end
 
+local paused = redis.call('HEXISTS', INFO, 'paused') == 1
 local last = redis.call('GET', ledger_key)
 if last and string.sub(last, 1, #token) == token then
   replay(string.sub(last, #token + 1))
-elseif redis.call('HEXISTS', INFO, 'paused') == 0 then
+elseif not paused then
   claim_expired()
   claim_due()
   claim_ready()
@@ -124,7 +129,12 @@ if taken > 0 then
 end
 count('sent', adopted)
 redis.call('ZADD', CONSUMERS, NOW, consumer)
+if paused then return out end -- whoever resumes rings
+
+-- The next moment at which a claim may find something: a due time, or a lease that has run out.
 local next_due = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
-if next_due then out[1] = math.max(0, tonumber(next_due) - NOW) end
+local next_expiry = redis.call('ZRANGE', ACTIVE, 0, 0, 'WITHSCORES')[2]
+local soonest = math.min(tonumber(next_due or math.huge), tonumber(next_expiry or math.huge) + 1)
+if soonest < math.huge then out[1] = math.max(0, soonest - NOW) end
 if redis.call('LLEN', K) > 0 or out[1] == 0 then ring() end
 return out

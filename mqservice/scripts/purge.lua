@@ -14,6 +14,14 @@ local taken, deleted = 0, 0
 local function forget(id, expected)
   local key = RECORD .. id
   local r = redis.call('HMGET', key, 'state', 'unique', 'watch')
+  if expected == 'dead' and not r[1] then count('forgotten', 1) end -- its record has outlived its time already
+  if expected == 'cancelled' and r[1] == 'cancelled' and redis.call('PTTL', key) == -1 then
+    -- Its entry is still on the ready list: a stub stays for the claim that takes that off.
+    redis.call('UNLINK', key)
+    redis.call('HSET', key, 'state', 'cancelled', 'purged', NOW)
+    deleted = deleted + 1
+    return
+  end
   if r[1] ~= expected then
     if expected == 'ready' and r[1] == 'cancelled' then
       redis.call('HINCRBY', INFO, 'tombstones', -1)

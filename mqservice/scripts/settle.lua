@@ -73,7 +73,7 @@ for i = 3, #ARGV, 5 do
   else
     local forgotten = kind == 'done' and result_ttl_ms == 0 and not r[1]
     local already = (kind == 'done' and r[1] == 'done' and r[2] == delivery) or
-      r[3] == kind .. ' ' .. delivery or forgotten
+      r[3] == kind .. ' ' .. delivery or (kind == 'retry' and r[3] == 'cancelled ' .. delivery) or forgotten
     answers[#answers + 1] = already and 1 or 0
   end
 end

@@ -16,7 +16,7 @@
 --
 -- Fields of a message: body (or blob, when large: read outside of scripts), meta, state, sent, due, deliveries,
 -- attempts, crashes, claimed, finished, by, settled, result, error, reason, history, expires, watch, unique, cancel,
--- progress.
+-- progress, purged (a stub for an entry of the ready list whose message was purged).
 -- Times are this server's TIME in ms. Numbers that are 0 are absent.
 
 local K = KEYS[1]
@@ -78,7 +78,8 @@ local function bury(id, reason, error, ttl_ms)
   redis.call('HSET', key, 'state', 'dead', 'reason', reason, 'finished', NOW)
   if error then redis.call('HSET', key, 'error', error) end
   redis.call('PEXPIRE', key, ttl_ms)
-  redis.call('ZADD', DEAD, NOW, id)
+  -- Listed still from an earlier life, whose record has gone: that one is forgotten now.
+  if redis.call('ZADD', DEAD, NOW, id) == 0 then count('forgotten', 1) end
   count('died', 1)
   count('forgotten', redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', NOW - ttl_ms))
   local excess = redis.call('ZCARD', DEAD) - 100000

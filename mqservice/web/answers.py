@@ -7,14 +7,14 @@ from msgspec import Struct
 
 from mqservice.message import JSON
 from mqservice.schedules import ScheduleView
-from mqservice.views import QueueView
+from mqservice.views import QueueView, State
 
 
 class Accepted(Struct, frozen=True):
     """A message that Redis has. At most once there is no record: then `id` is null."""
 
     id: str | None
-    state: Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
+    state: State
     """Not only the first two: an id that existed already answers with what has become of it."""
 
 

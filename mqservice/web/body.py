@@ -43,7 +43,13 @@ async def read_content(request: web.Request) -> Content:
 
 async def read(request: web.Request, limit: int) -> bytes:
     """Return the whole body. Raises Refusal: over `limit` bytes, too slow, compressed."""
-    return b"".join([chunk async for chunk in chunks(request, limit)])
+    if not request.content.is_eof():
+        return b"".join([chunk async for chunk in chunks(request, limit)])
+    _check_headers(request, limit)
+    body = request.content.read_nowait()  # it came with its headers: no deadline to set, a sixth of a send's time
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mqservice.web.html import CSS, page, text
 from mqservice.web.openapi import DOCUMENT
+from mqservice.web.parameters import Duration
 from mqservice.web.problems import PROBLEMS, Kind, Refusal
 
 CURL: web.AppKey[dict[str, str]] = web.AppKey("curl", dict)
@@ -27,7 +28,8 @@ async def index(request: web.Request) -> web.Response:
         for method, operation in methods.items()
     ]
     tags = [tag["name"] for tag in document["tags"]]
-    return page("HTTP API", _intro(document, tags) + "".join(_section(tag, operations) for tag in tags))
+    sections = "".join(_section(tag, operations) for tag in tags)
+    return page("HTTP API", _intro(document, tags) + sections + _types(document["components"]["schemas"]))
 
 
 async def problems(_request: web.Request) -> web.Response:
@@ -54,7 +56,7 @@ async def css(_request: web.Request) -> web.Response:
 
 
 def _intro(document: Mapping[str, Any], tags: list[str]) -> str:
-    links = " · ".join(f'<a href="#{tag}">{tag}</a>' for tag in tags)
+    links = " · ".join(map(_link, [*tags, "types"]))
     return (
         f"<p>{text(document['info']['description'])}</p>"
         f'<nav>{links} · <a href="/problems">problems</a> · <a href="/openapi.json">openapi.json</a></nav>'
@@ -94,18 +96,24 @@ def _parameter(parameter: Mapping[str, Any]) -> str:
 
 def _values(schema: Mapping[str, Any]) -> str:
     """Return in a few words what a schema allows."""
+    if "$ref" in schema:
+        return _type(schema)
     if "enum" in schema:
         return _or_default(" | ".join(map(str, schema["enum"])), schema)
     if "anyOf" in schema:
-        return "5, 0.5, 500ms, 10s, 5m, 2h"
+        if schema["anyOf"] == Duration.SCHEMA["anyOf"]:
+            return "5, 0.5, 500ms, 10s, 5m, 2h"
+        return _or_default(" or ".join(_values(one) for one in schema["anyOf"]), schema)
     words = str(schema.get("format", schema.get("type", "any")))
+    if "items" in schema:
+        words += f" of {_values(schema['items'])}"
     if "minimum" in schema:
         words += f" {schema['minimum']}–{schema.get('maximum', '')}"
     return _or_default(words, schema)
 
 
 def _or_default(words: str, schema: Mapping[str, Any]) -> str:
-    return f"{words}; else {schema['default']}" if "default" in schema else words
+    return f"{words}; else {schema['default']}" if schema.get("default") not in (None, "", [], {}) else words
 
 
 def _answers(responses: Mapping[str, Any]) -> str:
@@ -126,6 +134,25 @@ def _answer(status: int, response: Mapping[str, Any]) -> str:
 
 def _type(schema: Mapping[str, Any]) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _link(name: str) -> str:
+    return f'<a href="#{name}">{name}</a>' if name else ""
+
+
+def _types(schemas: Mapping[str, Any]) -> str:
+    articles = "".join(_article(name, schema) for name, schema in schemas.items())
+    return f'<section id="types"><h2>types</h2>{articles}</section>'
+
+
+def _article(name: str, schema: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{text(field)}</code>{'' if field in schema.get('required', ()) else ' <small>optional</small>'}"
+        f"<td>{text(_values(its))}<td>{text(its.get('description', ''))}"
+        for field, its in schema["properties"].items()
+    )
+    described = text(schema.get("description", ""))
+    return f'<article id="{name}"><h3><code>{name}</code></h3><p>{described}</p><table>{rows}</table></article>'
 
 
 def _problem(code: str, kind: Kind) -> str:

@@ -24,6 +24,7 @@ NewId = Callable[[], str]
 Action = Callable[[NewId], Awaitable[web.Response]]
 
 _KEY: Final = re.compile(r"[!-~]{1,255}")
+_QUOTED: Final = re.compile(r'"(.+)"')
 _KEPT_HEADERS: Final = ("Content-Type", "Location", "Retry-After")
 
 
@@ -77,10 +78,10 @@ def _key(request: web.Request) -> str:
     given = request.headers.getall("Idempotency-Key", [])
     if not given:
         return ""
-    key = given[0].strip().removeprefix('"').removesuffix('"')
-    if len(given) > 1 or not _KEY.fullmatch(key):
+    if len(given) > 1 or not _KEY.fullmatch(given[0]):
         raise Refusal("invalid-parameter", "Idempotency-Key is one of 1 to 255 visible ASCII characters")
-    return key
+    quoted = _QUOTED.fullmatch(given[0])
+    return quoted[1] if quoted else given[0]
 
 
 def _fingerprint(request: web.Request, body: Iterable[bytes]) -> str:

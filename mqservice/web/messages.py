@@ -2,7 +2,7 @@
 
 import re
 import time
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 from msgspec import UNSET
@@ -11,6 +11,7 @@ from mqservice import keys
 from mqservice.broker import Broker
 from mqservice.errors import MqError
 from mqservice.message import NO_META, Meta, Outgoing
+from mqservice.views import State
 from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_path
 from mqservice.web.body import Content, read_content
 from mqservice.web.context import CONTEXT
@@ -90,7 +91,7 @@ async def replay(request: web.Request) -> web.Response:
     """Replay a dead message: it is ready again, with new budgets, its id and its history."""
     queue, message_id = request.match_info["queue"], request.match_info["id"]
     state = await request.app[CONTEXT].operations(queue).replay(message_id)
-    if state == "ready":
+    if state == "replayed":
         return answer(Accepted(message_id, "ready"), 202, {"Location": message_path(queue, message_id)})
     if state is None:
         raise _unknown(queue, message_id)
@@ -133,9 +134,8 @@ async def _push(broker: Broker, query: SendQuery, content: Content) -> web.Respo
 
 
 def _accepted(queue: str, message_id: str, state: str) -> web.Response:
-    return answer(
-        {"id": message_id, "state": state.removeprefix("=")}, 202, {"Location": message_path(queue, message_id)}
-    )
+    accepted = Accepted(message_id, cast("State", state.removeprefix("=")))
+    return answer(accepted, 202, {"Location": message_path(queue, message_id)})
 
 
 def _outgoing(request: web.Request, query: SendQuery, content: Content, new_id: str, watch: str) -> Outgoing:

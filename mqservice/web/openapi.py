@@ -1,7 +1,6 @@
 """The API's description, OpenAPI 3.1, made of the route table and the types of bodies and answers."""
 
 from collections.abc import Iterable, Sequence
-from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -22,10 +21,8 @@ _INFO: Final = (
     "answer has an X-Request-Id: the client's, if it sent a sane one. A query parameter that is not listed is refused."
 )
 _ANSWER_HEADERS: Final = {
-    "Idempotency-Replayed": ("`true` when this is the stored answer to the same request before.", {"const": "true"}),
-    "Location": ("Where the message is.", {"type": "string", "format": "uri-reference"}),
-    "Retry-After": ("When to ask again, in seconds.", {"type": "integer", "minimum": 1}),
-    "Allow": ("The methods that the path has.", {"type": "string"}),
+    "Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}},
+    "Retry-After": {"description": "Seconds until to ask again.", "schema": {"type": "integer", "minimum": 1}},
 }
 _PROBLEM_HEADERS: Final = {429: ("Retry-After",), 503: ("Retry-After",)}
 
@@ -150,8 +147,7 @@ def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
 
 def _problem_response(status: int, codes: Sequence[str]) -> dict[str, Any]:
     response: dict[str, Any] = {
-        "description": f"{HTTPStatus(status).phrase}: "
-        + "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes),
+        "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes),
         "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}},
     }
     if headers := _PROBLEM_HEADERS.get(status):
@@ -160,8 +156,4 @@ def _problem_response(status: int, codes: Sequence[str]) -> dict[str, Any]:
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:
-    return {
-        name: {"description": text, "schema": schema, "required": name != "Idempotency-Replayed"}
-        for name in names
-        for text, schema in [_ANSWER_HEADERS[name]]
-    }
+    return {name: {"required": True, **_ANSWER_HEADERS[name]} for name in names}

@@ -13,6 +13,8 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from mqservice.operations import Purgeable
+from mqservice.views import State
 from mqservice.web.problems import Refusal
 
 Query = TypeVar("Query", bound=Struct)
@@ -75,8 +77,6 @@ Delay = Annotated[Duration, Meta(description="Not before so long from now.")]
 Ttl = Annotated[Duration, Meta(description="Dead with reason `expired` unless it was started by then. 0: never.")]
 RetryWait = Annotated[Duration, Meta(description="The wait after the first failed attempt; doubles with each.")]
 Wait = Annotated[Duration, Meta(description="Wait so long for the message to end; 300 s at most.")]
-State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
-Purgeable = Literal["ready", "scheduled", "dead", "done", "cancelled"]
 Reason = Literal["failed", "rejected", "crashed", "expired", "undecodable", "no_handler"]
 
 

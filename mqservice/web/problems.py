@@ -52,7 +52,8 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "A message of the batch cannot be used",
         'Each is {"body": …} with an optional id, delay, ttl and attempts, one a line in NDJSON. A batch is all or '
         "nothing: none of it was kept.",
-        "The member `index` says which, counted from 0; in NDJSON `line` the line, from 1.",
+        "The member `index` says which, counted from 0; in NDJSON `line` the line, from 1. `curl -d @file` takes "
+        "out the line feeds: use `curl --data-binary @file`.",
     ),
     "invalid-schedule": Kind(
         400,

@@ -34,7 +34,7 @@ _KEY: Final = Header(
     "Idempotency-Key",
     "Any text of your own, new for each new request. Within 24 hours the same request with the same key is not done "
     "again: its first answer comes back, with `Idempotency-Replayed: true`. Answers 429 and 5xx are not kept.",
-    {"type": "string", "pattern": "^[!#-~]{1,255}$"},
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
 )
 _PREFER: Final = Header(
     "Prefer", "`wait=20`: as `?wait=20`, which comes first (RFC 7240).", {"type": "string", "examples": ["wait=20"]}
@@ -50,7 +50,7 @@ _MESSAGE_BODY: Final = Body(
 )
 _BATCH_BODY: Final = Body(
     "The messages: a JSON array, or NDJSON (also as application/jsonl) with one a line.",
-    {"application/json": batches.Items, "application/x-ndjson": {"type": "string"}},
+    {"application/json": batches.Items, "application/x-ndjson": batches.Items},
     """--json '[{"body": 1}, {"body": 2, "delay": "5m"}]'""",
 )
 _SCHEDULE_BODY: Final = Body(

@@ -20,7 +20,7 @@ class ScheduleBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     queue: Name
     body: Annotated[Any, Meta(description="The body of each message.")] = None
-    cron: Annotated[str, Meta(description="As cron has it; with six fields, the first is the second.")] | None = None
+    cron: Annotated[str, Meta(description="Five fields as in crontab, or six with seconds in front.")] | None = None
     every: Annotated[float | str, Meta(description="Seconds, at least 1, or such as 30s, 5m, 1h, 1d.")] | None = None
     tz: Annotated[str, Meta(description="IANA time zone of the cron expression.")] = "UTC"
     misfire: Annotated[

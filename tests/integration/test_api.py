@@ -641,7 +641,7 @@ async def test_key_when_for_a_batch_or_a_channel_then_it_holds_too(api: Api) -> 
     assert await api.count("idle", "ready") == 2
 
 
-@pytest.mark.parametrize("key", ['""', "a b", "x" * 256])
+@pytest.mark.parametrize("key", ["a b", "é", "x" * 256])
 async def test_key_when_it_is_none_then_400(api: Api, key: str) -> None:
     got = await api.send(IDLE, 1, Idempotency_Key=key)
     assert (got.status, got.problem) == (400, "invalid-parameter")
@@ -800,6 +800,53 @@ async def test_publish_when_somebody_listens_then_they_get_it(config: Config) ->
         assert heard == [("prices.eur", {"p": 1})]
         assert (await api.send("/v1/channels/void/messages", 1)).body["receivers"] == 0
         assert (await api("POST", "/v1/channels/void/messages", b"{", **JSON)).problem == "malformed-json"
+
+
+# Schedules
+
+
+async def test_schedule_when_put_then_it_is_shown_listed_and_deleted(api: Api) -> None:
+    path, spec = "/v1/schedules/nightly", {"queue": "idle", "cron": "0 3 * * *", "tz": "Europe/Berlin", "body": [1]}
+    new = await api("PUT", path, json.dumps(spec), **JSON)
+    assert (new.status, new.headers["Location"]) == (201, path)
+    assert {key: new.body[key] for key in spec} == spec
+    assert (new.body["name"], new.body["source"], len(new.body["next"])) == ("nightly", "api", 5)
+    assert (await api("PUT", path, json.dumps(spec | {"paused": True}), **JSON)).status == 200
+    shown = await api("GET", path)
+    assert (shown.status, shown.body["paused"], shown.body["next"]) == (200, True, [])
+    assert (await api("GET", "/v1/schedules")).body == {"schedules": [shown.body]}
+    assert [(await api("DELETE", path)).status for _ in range(2)] == [204, 404]
+    assert (await api("GET", path)).problem == "no-such-schedule"
+
+
+async def test_schedule_when_due_then_its_message_is_sent(api: Api) -> None:
+    await api("PUT", "/v1/schedules/often", b'{"queue": "idle", "every": "1s", "body": {"a": 1}}', **FORM)
+    await until_async(lambda: api.count("idle", "ready"))
+    message = (await api("GET", IDLE)).body["messages"][0]
+    assert message["body"] == {"a": 1}
+    assert message["id"].startswith("schedule:often:")
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        (b"{", "malformed-json"),
+        (b"[]", "invalid-schedule"),
+        (b'{"queue": "idle"}', "invalid-schedule"),
+        (b'{"queue": "idle", "every": 1, "cron": "* * * * *"}', "invalid-schedule"),
+        (b'{"queue": "idle", "every": "soon"}', "invalid-schedule"),
+        (b'{"queue": "idle", "every": 0.5}', "invalid-schedule"),
+        (b'{"queue": "idle", "cron": "61 * * * *"}', "invalid-schedule"),
+        (b'{"queue": "idle", "cron": "* * * * *", "tz": "../etc/passwd"}', "invalid-schedule"),
+        (b'{"queue": "a b", "every": 5}', "invalid-schedule"),
+        (b'{"queue": "idle", "every": 5, "evry": 5}', "invalid-schedule"),
+    ],
+)
+async def test_schedule_when_it_cannot_be_then_400(api: Api, spec: bytes, code: str) -> None:
+    got = await api("PUT", "/v1/schedules/x", spec, **JSON)
+    assert (got.status, got.problem) == (400, code)
+    assert (await api("PUT", "/v1/schedules/x", b"* * * * *", **TEXT)).problem == "unsupported-type"
+    assert (await api("GET", "/v1/schedules")).body == {"schedules": []}
 
 
 # What holds everywhere

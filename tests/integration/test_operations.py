@@ -205,7 +205,7 @@ async def test_replay_when_dead_then_ready_with_its_id_history_and_new_budgets(j
     sent = await jobs.service.send("jobs", "reject")
     await jobs.until_state(sent.id, "dead")
     await jobs.operations.pause()
-    assert await jobs.operations.replay(sent.id) == "ready"
+    assert await jobs.operations.replay(sent.id) == "replayed"
     view = await jobs.view(sent.id)
     assert (view.state, view.attempts_used, len(view.attempts)) == ("ready", 0, 1)
     assert await redis_client.ttl(f"{{{K}}}:m:{sent.id}") == -1

@@ -23,7 +23,7 @@ LAYERS = (
     ("consumer", "popper", "subscriber", "following", "scheduler"),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),
-    ("cli.*", "demo", "__init__", "__main__"),
+    ("cli.*", "demo", "testing", "pytest_plugin", "__init__", "__main__"),
 )
 """Every module, lowest layer first. `x.*` is the package x with all that it holds; `__init__` is mqservice itself."""
 

@@ -14,7 +14,7 @@ local taken, deleted = 0, 0
 local function forget(id, expected)
   local key = RECORD .. id
   local r = redis.call('HMGET', key, 'state', 'unique', 'watch')
-  if expected == 'dead' and not r[1] then count('forgotten', 1) end -- its record has outlived its time already
+  if expected == 'dead' and r[1] ~= 'dead' then count('forgotten', 1) end -- a listing that outlived its record
   if expected == 'cancelled' and r[1] == 'cancelled' and redis.call('PTTL', key) == -1 then
     -- Its entry is still on the ready list: a stub stays for the claim that takes that off.
     redis.call('UNLINK', key)

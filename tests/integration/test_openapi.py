@@ -118,7 +118,7 @@ def _asked() -> Iterator[tuple[str, GenerationMode]]:
             yield label, GenerationMode.NEGATIVE
 
 
-@pytest.mark.parametrize(("label", "mode"), _asked())
+@pytest.mark.parametrize(("label", "mode"), tuple(_asked()))
 def test_route_when_asked_anything_then_it_answers_as_described(
     label: str, mode: GenerationMode, base_url: str
 ) -> None:

@@ -106,8 +106,7 @@ class Runtime:
             await runtime._start_subscription()
             if parts.consumers:
                 await runtime._start_consumers()
-            if parts.consumers:
-                runtime._start_scheduler()
+            runtime._start_scheduler()
             if parts.http:
                 await runtime._start_http()
         except BaseException:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from mqservice.broker import MARK, Broker, claim_token, new_id
 from mqservice.config import Config
 from mqservice.connections import Connections
-from mqservice.errors import OutOfMemory, WrongType
+from mqservice.errors import OutOfMemory, Unavailable, WrongType
 from mqservice.message import Attempt, Dead, Done, Meta, Outgoing, Receipt, RetryIn
 from tests.waiting import until_async
 
@@ -290,3 +290,25 @@ async def test_push_when_sent_twice_then_pushed_once(broker: Broker, redis_clien
 async def test_scripts_when_redis_has_forgotten_them_then_sent_again(broker: Broker, redis_client: Redis) -> None:
     await redis_client.script_flush()
     assert await broker.send(Outgoing(new_id(), b"1")) == "ready"
+
+
+async def test_send_when_redis_is_read_only_or_silent_then_unavailable_and_nothing_is_kept(
+    url: str, config: Config, redis_client: Redis
+) -> None:
+    impatient = Connections(url, deadline_s=0.3)
+    broker = Broker(impatient, config.queue_options("jobs"))
+    try:
+        await redis_client.replicaof("localhost", "1")
+        with pytest.raises(Unavailable, match="read only"):
+            await broker.send(Outgoing("a", b"1"))
+        await redis_client.replicaof("NO", "ONE")
+        assert await states(redis_client) == {}
+        await redis_client.client_pause(600, all=False)
+        with pytest.raises(Unavailable):
+            await broker.send(Outgoing("b", b"1"))
+        await redis_client.client_unpause()
+        assert await broker.send(Outgoing("a", b"1")) == "ready"
+    finally:
+        await redis_client.replicaof("NO", "ONE")
+        await broker.aclose()
+        await impatient.aclose()

@@ -65,12 +65,12 @@ class Claimed(NamedTuple):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One failed run of a handler, as kept in the message's history."""
+    """One failed run of a handler, as kept in the message's history. The times are 0 when it did not run."""
 
-    at_ms: int
-    took_ms: int
     type: str
     text: str
+    at_ms: int = 0
+    took_ms: int = 0
     traceback: str = ""
     by: str = ""
 

@@ -14,24 +14,13 @@ from mqservice.broker import MARK
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import BadCursor
-from mqservice.message import Meta
+from mqservice.message import Attempt, Meta
 from mqservice.rates import rates
 
 State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
 
 CONSUMER_SILENT_MS = 15_000
 """A consumer that has neither claimed nor renewed for so long is not counted."""
-
-
-class AttemptView(Struct, frozen=True):
-    """One failed run of the handler."""
-
-    at_ms: int
-    took_ms: int
-    type: str
-    text: str
-    traceback: str = ""
-    by: str = ""
 
 
 class Progress(Struct, frozen=True):
@@ -53,10 +42,10 @@ class MessageView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     content_type: str = ""
     headers: dict[str, str] = {}
     result: Any | UnsetType = UNSET
-    error: AttemptView | UnsetType = UNSET
+    error: Attempt | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
-    attempts: list[AttemptView] = msgspec.field(default_factory=list)
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
     """The last ten failed ones, oldest first."""
     attempts_used: int = 0
     crashes: int = 0
@@ -217,7 +206,7 @@ def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> Message
     if b"state" not in record or b"purged" in record:
         return None
     meta = _meta(record.get(b"meta"))
-    history = [msgspec.json.decode(line, type=AttemptView) for line in record.get(b"history", b"").splitlines()]
+    history = [msgspec.json.decode(line, type=Attempt) for line in record.get(b"history", b"").splitlines()]
     return MessageView(
         id=message_id,
         queue=queue,
@@ -226,7 +215,7 @@ def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> Message
         content_type=meta.content_type,
         headers=meta.headers,
         result=msgspec.json.decode(record[b"result"]) if b"result" in record else UNSET,
-        error=msgspec.json.decode(record[b"error"], type=_LenientAttempt).full() if b"error" in record else UNSET,
+        error=msgspec.json.decode(record[b"error"], type=Attempt) if b"error" in record else UNSET,
         reason=record[b"reason"].decode() if b"reason" in record else UNSET,
         progress=_progress(record[b"progress"]) if b"progress" in record else UNSET,
         attempts=history,
@@ -240,20 +229,6 @@ def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> Message
         expires_at=_time(record[b"expires"]) if b"expires" in record else UNSET,
         by=record[b"by"].decode() if b"by" in record else UNSET,
     )
-
-
-class _LenientAttempt(Struct):
-    """An error that a script wrote: it has no times."""
-
-    type: str = ""
-    text: str = ""
-    traceback: str = ""
-    at_ms: int = 0
-    took_ms: int = 0
-    by: str = ""
-
-    def full(self) -> AttemptView:
-        return AttemptView(self.at_ms, self.took_ms, self.type, self.text, self.traceback, self.by)
 
 
 def _meta(stored: bytes | None) -> Meta:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -201,7 +202,9 @@ def test_serve_when_the_port_is_taken_by_somebody_else_then_exit_2(url: str) -> 
             assert f"http.port = {port}" in "\n".join(served.err)
 
 
-def test_two_processes_when_on_one_port_then_each_message_is_handled_once_and_the_work_is_shared(url: str) -> None:
+def test_two_processes_when_on_one_port_then_each_message_is_handled_once_and_the_work_is_shared(
+    url: str, record_property: Callable[[str, object], None]
+) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         probe.bind(("127.0.0.1", 0))
@@ -221,6 +224,7 @@ def test_two_processes_when_on_one_port_then_each_message_is_handled_once_and_th
             shares = Counter(pid for _, pid in handled)
             assert set(shares) == {str(one.process.pid), str(two.process.pid)}
             assert min(shares.values()) >= 3_000, shares
+            record_property("shares", sorted(shares.values()))
 
 
 def test_one_of_two_when_killed_then_the_other_answers_on_the_same_port(url: str) -> None:

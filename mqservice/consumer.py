@@ -196,6 +196,14 @@ class Consumer:
         if not await self._broker.settle(claimed.receipt, outcome):
             log.warning("stale receipt", queue=self._queue.name, id=claimed.receipt.id)
 
+    def _let_go(self, held: Held) -> None:
+        """Hold the message no longer: its slot is free, and a drain need not wait for it."""
+        self._held.pop(held.receipt, None)
+        self._free_slot(held)
+        self._slot_free.set()  # also when the slot was free: a settle held back a claim
+        if not self._held:
+            self._idle.set()
+
     def _free_slot(self, held: Held) -> None:
         if not held.slot_freed:
             held.slot_freed = True
@@ -203,10 +211,7 @@ class Consumer:
             self._slot_free.set()
 
     def _finished(self, held: Held, task: asyncio.Task[None]) -> None:
-        self._held.pop(held.receipt, None)
-        self._slot_free.set()
-        if not self._held:
-            self._idle.set()
+        self._let_go(held)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fault = error
             self._idle.set()
@@ -248,9 +253,8 @@ class Consumer:
         for held in [held for held in self._held.values() if held.started_at < limit and not held.settling]:
             log.error("handler ignores its timeout", queue=self._queue.name, id=held.receipt.id)
             held.given_up = True
-            self._held.pop(held.receipt, None)
-            self._free_slot(held)
             await self._broker.settle(held.receipt, self._overdue(held.claimed))
+            self._let_go(held)
 
     async def _lose(self, receipts: Sequence[Receipt]) -> None:
         lost = [self._held[receipt] for receipt in receipts if receipt in self._held]
@@ -272,6 +276,4 @@ class Consumer:
         for one in held:
             if one.task in stubborn:
                 log.error("handler ignores cancellation", queue=self._queue.name, id=one.receipt.id)
-                self._held.pop(one.receipt, None)
-        if not self._held:
-            self._idle.set()
+                self._let_go(one)

@@ -286,7 +286,7 @@ class Runtime:
         return task
 
     async def _wait_for_handlers(self, grace_s: float, hurry: asyncio.Event | None) -> None:
-        working = {task for task in self._watched if task in self._draining and not task.done()}
+        working = {task for task in self._draining if not task.done()}
         if not working:
             return
         drained = asyncio.create_task(asyncio.wait(working), name="drain")

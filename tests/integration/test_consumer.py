@@ -238,6 +238,54 @@ async def test_run_when_a_handler_ignores_its_timeout_then_settled_for_it_and_it
     await asyncio.wait_for(running, 5)
 
 
+async def test_stop_when_a_handler_ignores_its_timeout_then_the_drain_ends_without_it(
+    make_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqservice.consumer._STUBBORN_S", 0.05)
+    broker, gate, started = make_broker(timeout_s=0.05, lease_s=1.0), asyncio.Event(), []
+
+    async def execute(claimed: Claimed) -> Outcome:
+        started.append(claimed.receipt.id)
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+        return Done(b"null")
+
+    await broker.send(Outgoing("stubborn", b"1"))
+    consumer = Consumer(broker, execute, "c1", lambda _: Done(b"null"))
+    running = asyncio.create_task(consumer.run(), name="consumer under test")
+    await until(lambda: started)
+    consumer.stop()
+    try:
+        await until(running.done, 3)
+    finally:
+        gate.set()
+        await asyncio.wait({running})
+
+
+async def test_run_when_a_handler_ignores_that_its_lease_is_lost_then_its_slot_is_free(
+    make_broker: Callable[..., Broker], redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqservice.consumer._STUBBORN_S", 0.05)
+    broker, gate, seen = make_broker(concurrency=1, lease_s=1.0), asyncio.Event(), []
+
+    async def execute(claimed: Claimed) -> Outcome:
+        seen.append(claimed.receipt.id)
+        while claimed.receipt.id == "lost" and not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+        return Done(b"null")
+
+    await broker.send_many([Outgoing("lost", b"x"), Outgoing("next", b"x")])
+    async with consuming(broker, execute):
+        try:
+            await until(lambda: seen == ["lost"])
+            await redis_client.hset(f"{{{K}}}:m:lost", "deliveries", 9)  # as if somebody else had claimed it
+            await until(lambda: seen == ["lost", "next"], 3)
+        finally:
+            gate.set()
+
+
 async def test_run_when_every_connection_is_killed_then_goes_on_and_loses_nothing(
     make_broker: Callable[..., Broker], redis_client: Redis
 ) -> None:

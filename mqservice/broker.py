@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import uuid_utils
 
 from mqservice import keys, scripts
@@ -33,6 +32,7 @@ from mqservice.message import (
     Outgoing,
     Receipt,
     RetryIn,
+    decode_meta,
 )
 from mqservice.pop import Pop
 from mqservice.rates import rates
@@ -47,8 +47,6 @@ PROGRESS_CHARS = 200
 
 MARK = b"\0mq:"
 """In front of an id on the ready list; see `scripts/shared.lua`."""
-
-_META = msgspec.json.Decoder(Meta)
 
 
 class Claim(NamedTuple):
@@ -245,19 +243,10 @@ def _claimed(reply: Sequence[Any], i: int) -> Claimed:
         receipt=Receipt(reply[i].decode(), int(reply[i + 1])),
         attempts=reply[i + 2],
         sent_ms=int(reply[i + 3]),
-        meta=_meta(reply[i + 4]),
+        meta=decode_meta(reply[i + 4]),
         body=reply[i + 5] or b"",
         crashes=reply[i + 6],
     )
-
-
-def _meta(stored: bytes | None) -> Meta:
-    if stored is None:
-        return NO_META
-    try:
-        return _META.decode(stored)
-    except msgspec.DecodeError:
-        return NO_META  # somebody else wrote it; the body still counts
 
 
 def _meta_json(meta: Meta) -> bytes:

@@ -27,6 +27,15 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NO_META = Meta()
+_META = msgspec.json.Decoder(Meta)
+
+
+def decode_meta(stored: bytes | None) -> Meta:
+    """Return what a record says under `meta`; the defaults when it says nothing, or somebody else wrote it."""
+    try:
+        return _META.decode(stored) if stored else NO_META
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return NO_META  # the body still counts
 
 
 class Outgoing(NamedTuple):

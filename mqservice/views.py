@@ -14,7 +14,7 @@ from mqservice.broker import MARK
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import BadCursor
-from mqservice.message import Attempt, Meta
+from mqservice.message import Attempt, decode_meta
 from mqservice.rates import rates
 
 State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
@@ -205,7 +205,7 @@ def _position(cursor: str | None) -> int:
 def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> MessageView | None:
     if b"state" not in record or b"purged" in record:
         return None
-    meta = _meta(record.get(b"meta"))
+    meta = decode_meta(record.get(b"meta"))
     history = [msgspec.json.decode(line, type=Attempt) for line in record.get(b"history", b"").splitlines()]
     return MessageView(
         id=message_id,
@@ -229,13 +229,6 @@ def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> Message
         expires_at=_time(record[b"expires"]) if b"expires" in record else UNSET,
         by=record[b"by"].decode() if b"by" in record else UNSET,
     )
-
-
-def _meta(stored: bytes | None) -> Meta:
-    try:
-        return msgspec.json.decode(stored, type=Meta) if stored else Meta()
-    except msgspec.DecodeError:
-        return Meta()
 
 
 def _value(body: bytes) -> Any:

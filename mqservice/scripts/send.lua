@@ -23,8 +23,7 @@ if max_length > 0 then
 end
 
 -- Field and value of what few messages have. Returns the due time, or nil when it is ready now.
-local function store_extra(key, extra)
-  local wish = cjson.decode(extra)
+local function store_wish(key, wish)
   if wish.ttl then redis.call('HSET', key, 'expires', NOW + wish.ttl) end
   if wish.watch then redis.call('HSET', key, 'watch', wish.watch) end
   if wish.unique then redis.call('HSET', key, 'unique', wish.unique) end
@@ -40,16 +39,14 @@ local function schedule(key, id, due)
 end
 
 -- The id of the unfinished message that has the wished unique key; takes the key when there is none.
-local function holder(id, extra)
-  local unique = extra ~= '' and cjson.decode(extra).unique
-  if not unique then return false end
+local function holder(id, unique)
   local other = redis.call('GET', UNIQUE .. unique)
   if other and redis.call('EXISTS', RECORD .. other) == 1 then return other end
   redis.call('SET', UNIQUE .. unique, id)
   return false
 end
 
-local function store(id, body, meta, extra)
+local function store(id, body, meta, wish)
   local key = RECORD .. id
   local field = #body > blob_bytes and 'blob' or 'body'
   if meta == '' then
@@ -58,7 +55,7 @@ local function store(id, body, meta, extra)
     redis.call('HSET', key, field, body, 'state', 'ready', 'sent', NOW, 'meta', meta)
   end
   new = new + 1
-  local due = extra ~= '' and store_extra(key, extra)
+  local due = wish and store_wish(key, wish)
   if due then
     schedule(key, id, due)
     return 'scheduled'
@@ -71,8 +68,9 @@ end
 local function send(id, body, meta, extra)
   if redis.call('EXISTS', RECORD .. id) == 1 then return '=' .. redis.call('HGET', RECORD .. id, 'state') end
   if room <= 0 then return 'full' end
-  local other = holder(id, extra)
-  return other and '!' .. other or store(id, body, meta, extra)
+  local wish = extra ~= '' and cjson.decode(extra)
+  local other = wish and wish.unique and holder(id, wish.unique)
+  return other and '!' .. other or store(id, body, meta, wish)
 end
 
 for i = 4, #ARGV, 4 do

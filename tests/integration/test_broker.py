@@ -312,3 +312,23 @@ async def test_send_when_redis_is_read_only_or_silent_then_unavailable_and_nothi
         await redis_client.replicaof("NO", "ONE")
         await broker.aclose()
         await impatient.aclose()
+
+
+async def test_claim_when_paused_then_it_rings_nobody_and_names_no_time_to_come_back(
+    broker: Broker, redis_client: Redis
+) -> None:
+    await broker.send_many([Outgoing("ready", b"1"), Outgoing("due", b"1", delay_ms=1)])
+    await redis_client.hset(f"{{{K}}}:info", "paused", "1")
+    await redis_client.delete(f"{{{K}}}:bell")
+    claim = await broker.claim(claim_token(), "c1", 1)
+    assert (claim.messages, claim.next_due_s) == ([], None)
+    assert await redis_client.llen(f"{{{K}}}:bell") == 0, "a consumer would claim again at once, for ever"
+
+
+async def test_send_when_a_queue_is_called_queues_then_it_is_one_like_any_other(
+    connections: Connections, config: Config
+) -> None:
+    broker = Broker(connections, config.queue_options("queues"))
+    await broker.register()
+    assert await broker.send(Outgoing("a", b"1")) == "ready"
+    assert [m.receipt.id for m in (await broker.claim(claim_token(), "c1", 1)).messages] == ["a"]

@@ -81,7 +81,7 @@ class Broker:
 
     async def register(self) -> None:
         """Make the queue known to whoever lists queues. 1 round trip, idempotent."""
-        await self._connections.guard(lambda: self._connections.commands.sadd(keys.QUEUES, self.queue.name))
+        await self._connections.run(scripts.REGISTER, keys.QUEUES, [self.queue.name])
         self._registered = True
 
     def bell(self) -> Bell:
@@ -128,8 +128,8 @@ class Broker:
                 int(self.queue.failure_ttl_s * 1000),
             ),
         )
-        messages = [_claimed(reply, i) for i in range(2, len(reply), 7)]
-        if any(reply[i + 5] is None for i in range(2, len(reply), 7)):
+        messages = [_claimed(reply, i, token) for i in range(2, len(reply), 6)]
+        if any(reply[i] is None for i in range(6, len(reply), 6)):
             messages = await self._with_blobs(messages, reply)
         return Claim(messages, reply[0] / 1000 if reply[0] >= 0 else None)
 
@@ -214,8 +214,8 @@ class Broker:
         end = loop.time() + patience_s if patience_s is not None else None
         while True:
             try:
-                left = None if end is None else max(0.1, end - loop.time())
-                return await self._connections.run(script, self._key, args, left)
+                left_s = self._connections.call_s if end is None else max(0.1, end - loop.time())
+                return await self._connections.run(script, self._key, args, min(left_s, self._connections.call_s))
             except OutOfMemory:
                 raise
             except Unavailable:
@@ -225,7 +225,7 @@ class Broker:
                 await asyncio.sleep(wait_s)
 
     async def _with_blobs(self, messages: list[Claimed], reply: Sequence[Any]) -> list[Claimed]:
-        large = [n for n in range(len(messages)) if reply[2 + 7 * n + 5] is None]
+        large = [n for n in range(len(messages)) if reply[6 * n + 6] is None]
 
         async def read() -> list[bytes | None]:
             async with self._connections.commands.pipeline(transaction=False) as pipeline:
@@ -238,14 +238,15 @@ class Broker:
         return messages
 
 
-def _claimed(reply: Sequence[Any], i: int) -> Claimed:
+def _claimed(reply: Sequence[Any], i: int, token: str) -> Claimed:
+    meta = reply[i + 3]
     return Claimed(
-        receipt=Receipt(reply[i].decode(), int(reply[i + 1])),
-        attempts=reply[i + 2],
-        sent_ms=int(reply[i + 3]),
-        meta=decode_meta(reply[i + 4]),
-        body=reply[i + 5] or b"",
-        crashes=reply[i + 6],
+        receipt=Receipt(reply[i].decode(), token),
+        attempts=reply[i + 1],
+        sent_ms=int(reply[i + 2]),
+        meta=decode_meta(meta) if meta else NO_META,
+        body=reply[i + 4] or b"",
+        crashes=reply[i + 5],
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 from redis.asyncio.client import PubSub
+from redis.exceptions import ResponseError
 
 from mqservice.connections import Connections
 from mqservice.errors import MqError, Unavailable
@@ -105,7 +106,12 @@ class Subscription:
         missing = len(self._channels) + len(self._patterns)
         loop = asyncio.get_running_loop()
         while True:
-            reply = await pubsub.parse_response(block=True)
+            try:
+                reply = await pubsub.parse_response(block=True)
+            except ResponseError:
+                if not self.live.is_set():
+                    raise  # we may not subscribe
+                reply = None  # a ping is refused, as writes are, when the disk is full: the connection lives
             self._heard_at = loop.time()
             match reply:
                 case [b"message", channel, body]:

@@ -8,6 +8,7 @@ re-sends double what is not idempotent.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -85,8 +86,11 @@ class Connections:
     def __init__(self, url: str, deadline_s: float = 5.0, pool: int = 16) -> None:
         self.url = url
         self.deadline_s = deadline_s
+        self.call_s = deadline_s / 2
+        """How long one call may take: half the deadline, so that one lost reply leaves time for a second call."""
         self.commands = client(url, pool)
         self._down_since: float | None = None
+        self._refused_writes = False
 
     def single(self) -> Redis:
         """Return a client with one connection of its own. The caller closes it."""
@@ -104,26 +108,33 @@ class Connections:
             except driver.NoScriptError:
                 return await self.commands.eval(script.source, 1, key, *args)
 
-        return await self.guard(call, deadline_s)
+        return await self.guard(call, deadline_s, writes=True)
 
     async def guard(
-        self, call: Callable[[], Awaitable[T]], deadline_s: float | None = None, *, quiet: bool = False
+        self,
+        call: Callable[[], Awaitable[T]],
+        deadline_s: float | None = None,
+        *,
+        quiet: bool = False,
+        writes: bool = False,
     ) -> T:
-        """Await `call()` within the deadline; raise only MqError. `quiet`: a failure is no outage worth a log line.
+        """Await `call()` within `deadline_s` (default: `call_s`); raise only MqError.
 
-        A connection whose call was cut off is closed by the driver and never used again.
+        A connection whose call was cut off is closed by the driver and never used again. `quiet`: a failure is no
+        outage worth a log line. `writes`: Redis would refuse the call when it refuses writes.
         """
         try:
-            async with asyncio.timeout(deadline_s or self.deadline_s):
+            async with asyncio.timeout(deadline_s or self.call_s):
                 answer = await call()
         except (driver.RedisError, OSError, TimeoutError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "closed" not in str(error):
                 raise  # not uvloop's way to say that the connection was reset while idle
             failure = translate(error)
             if isinstance(failure, Unavailable) and not quiet:
-                self._went_down(failure)
+                self._went_down(failure, isinstance(error, driver.ResponseError))
+            await self._drop_suspects(error)
             raise failure from error
-        if self._down_since is not None:
+        if self._down_since is not None and (writes or not self._refused_writes):
             self._came_back()
         return answer
 
@@ -149,7 +160,23 @@ class Connections:
         """Close every connection of the pool; calls under way fail."""
         await self.commands.aclose()
 
-    def _went_down(self, failure: Unavailable) -> None:
+    async def _drop_suspects(self, error: BaseException) -> None:
+        """Close the connections that are no better than the one that failed.
+
+        Idle ones after a deadline: a flow that was forgotten on the way is rarely alone, and each would cost a
+        deadline of its own. Those in use too, once their calls have ended, after a demotion: the address may lead to
+        another server by now.
+        """
+        pool = self.commands.connection_pool
+        demoted = isinstance(error, driver.ReadOnlyError) or str(error).startswith("UNBLOCKED")
+        if demoted:
+            await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+        if demoted or isinstance(error, TimeoutError):
+            with contextlib.suppress(driver.RedisError, OSError, RuntimeError):
+                await pool.disconnect(inuse_connections=False)
+
+    def _went_down(self, failure: Unavailable, refused: bool) -> None:
+        self._refused_writes = refused
         if self._down_since is None:
             self._down_since = time.monotonic()
             log.warning("redis away", error=str(failure))
@@ -157,7 +184,7 @@ class Connections:
     def _came_back(self) -> None:
         if self._down_since is not None:
             log.warning("redis back", away_s=round(time.monotonic() - self._down_since, 1))
-            self._down_since = None
+            self._down_since, self._refused_writes = None, False
 
 
 async def open_redis(config: RedisConfig) -> tuple[str, EmbeddedServer | None]:

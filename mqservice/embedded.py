@@ -181,6 +181,8 @@ class EmbeddedServer:
             "save": "",  # the append-only file has everything already
             "maxmemory-policy": "noeviction",  # any other drops whole queues without a word
             "hash-max-listpack-value": "1024",  # small messages stay in the compact form
+            "hash-max-listpack-entries": "64",  # but not the leases of a hundred, which would be searched one by one
+            "zset-max-listpack-entries": "32",
             "hz": "50",
             "databases": "16",
             "daemonize": "no",

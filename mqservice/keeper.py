@@ -37,6 +37,9 @@ RETRY_S = 0.02  # between attempts to start while an older server is still endin
 SETTLED_S = 10.0  # a server that lived this long is started again at once
 BACKOFF_S = 5.0  # the longest pause between two starts
 PR_SET_PDEATHSIG = 1
+# The wheel's server has the C library's malloc, whose caches per thread end at 7 blocks a size: 40 % of a drain was
+# spent in it, 22 us of the server's time a message. With longer ones 15 us, as with jemalloc. Others ignore it.
+MALLOC = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=65535")
 
 
 def open_lock(path: Path) -> int:
@@ -202,6 +205,7 @@ def main(socket_path: str, *command: str) -> None:
     if os.fork():  # the starter reaps this half; the other one is nobody's child and leaves no zombie
         os._exit(0)
     os.umask(0o077)
+    os.putenv(*MALLOC)  # for the server
     try:
         Keeper(socket_path, command).run()
     except OSError as error:

@@ -55,10 +55,12 @@ class Outgoing(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """Proof of holding a lease. Stale once anybody else was given the message."""
+    """Proof of holding a lease. Stale once that has ended, or anybody else was given the message."""
 
     id: str
-    delivery: int
+    claim: str
+    """The token of the claim that took it, 16 hex digits: no two leases share one, not even of two messages that had
+    the same id one after the other."""
 
 
 class Claimed(NamedTuple):

@@ -48,7 +48,7 @@ class Pop:
         self._taken += 1
         if entry.startswith(self._mark):
             return await self._recorded(entry.removeprefix(self._mark).decode())
-        return Claimed(Receipt(f"popped-{self._taken}", 1), entry, _NO_TYPE, 0, 0, 0)
+        return Claimed(Receipt(f"popped-{self._taken}", ""), entry, _NO_TYPE, 0, 0, 0)
 
     async def _recorded(self, message_id: str) -> Claimed:
         """A message with a record, sent while the queue was at-least-once: the record goes with it."""
@@ -62,4 +62,4 @@ class Pop:
                 return values
 
         body, blob = await self._connections.guard(read)
-        return Claimed(Receipt(message_id, 1), body or blob or b"", _NO_TYPE, 0, 0, 0)
+        return Claimed(Receipt(message_id, ""), body or blob or b"", _NO_TYPE, 0, 0, 0)

@@ -109,14 +109,19 @@ class Views:
     async def messages(self, ids: Sequence[str]) -> list[MessageView | None]:
         """Return several, in the order of `ids`. 1 round trip."""
 
-        async def read() -> list[dict[bytes, bytes]]:
-            async with self._connections.commands.pipeline(transaction=False) as pipeline:
+        if not ids:
+            return []
+
+        async def read() -> list[Any]:
+            async with self._connections.commands.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(keys.part(self._key, "leases"), list(ids))
                 for message_id in ids:
                     pipeline.hgetall(keys.record(self._key, message_id))
                 return await pipeline.execute()
 
-        records = await self._connections.guard(read)
-        return [_view(i, self._queue.name, record) for i, record in zip(ids, records, strict=True)]
+        leases, *records = await self._connections.guard(read)
+        name = self._queue.name
+        return [_view(*one, name) for one in zip(ids, records, leases, strict=True)]
 
     async def page(self, state: str, limit: int, cursor: str | None) -> Page:
         """Return up to `limit` messages of a state: ready, scheduled and active by who is next, others newest first.
@@ -202,15 +207,17 @@ def _position(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> MessageView | None:
+def _view(message_id: str, record: Mapping[bytes, bytes], lease: bytes | None, queue: str) -> MessageView | None:
     if b"state" not in record or b"purged" in record:
         return None
+    state = b"active" if lease else record[b"state"]
+    _, deliveries, claimed_ms, by = (lease or record.get(b"lease") or b" 0  ").split(b" ", 3)
     meta = decode_meta(record.get(b"meta"))
     history = [msgspec.json.decode(line, type=Attempt) for line in record.get(b"history", b"").splitlines()]
     return MessageView(
         id=message_id,
         queue=queue,
-        state=cast("State", record[b"state"].decode()),
+        state=cast("State", state.decode()),
         body=_value(record.get(b"body", record.get(b"blob", b""))),
         content_type=meta.content_type,
         headers=meta.headers,
@@ -221,13 +228,13 @@ def _view(message_id: str, queue: str, record: Mapping[bytes, bytes]) -> Message
         attempts=history,
         attempts_used=int(record.get(b"attempts", 0)),
         crashes=int(record.get(b"crashes", 0)),
-        deliveries=int(record.get(b"deliveries", 0)),
+        deliveries=int(deliveries),
         sent_at=_time(record.get(b"sent", b"0")),
-        due_at=_time(record[b"due"]) if record[b"state"] == b"scheduled" else UNSET,
-        claimed_at=_time(record[b"claimed"]) if b"claimed" in record else UNSET,
+        due_at=_time(record[b"due"]) if state == b"scheduled" else UNSET,
+        claimed_at=_time(claimed_ms) if claimed_ms else UNSET,
         finished_at=_time(record[b"finished"]) if b"finished" in record else UNSET,
         expires_at=_time(record[b"expires"]) if b"expires" in record else UNSET,
-        by=record[b"by"].decode() if b"by" in record else UNSET,
+        by=by.decode() if by else UNSET,
     )
 
 

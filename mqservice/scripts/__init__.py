@@ -27,6 +27,7 @@ def _load(name: str, *, when_full: bool) -> Script:
     return Script(name, source, digest)
 
 
+REGISTER = _load("register", when_full=True)
 SEND = _load("send", when_full=False)
 PUSH = _load("push", when_full=False)
 # A full Redis must still drain, or nothing ever makes room.
@@ -39,11 +40,11 @@ REPLAY = _load("replay", when_full=True)
 PURGE = _load("purge", when_full=True)
 WATCH = _load("watch", when_full=True)
 PROGRESS = _load("progress", when_full=True)
-SCHEDULE_PUT = _load("schedule_put", when_full=False)
+SCHEDULE_PUT = _load("schedule_put", when_full=True)  # of the configuration, at start
 SCHEDULE_DELETE = _load("schedule_delete", when_full=True)
 SCHEDULE_TAKE = _load("schedule_take", when_full=True)
 SCHEDULE_MARK = _load("schedule_mark", when_full=True)
 ALL = (
-    *(SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, WATCH, PROGRESS),
+    *(REGISTER, SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, WATCH, PROGRESS),
     *(SCHEDULE_PUT, SCHEDULE_DELETE, SCHEDULE_TAKE, SCHEDULE_MARK),
 )

@@ -6,22 +6,26 @@
 --
 -- Returns 'cancelled', 'cancelling' (active), the state that cannot be cancelled, or nil when there is no such id.
 -- Twice: as once. Caller dies: it is cancelled; an active one at the latest when its lease is renewed or has expired.
+check_types()
 local id = ARGV[1]
-local r = redis.call('HMGET', RECORD .. id, 'state', 'by')
-if r[1] == 'ready' then
+local lease = redis.call('HGET', LEASES, id)
+if lease then
+  redis.call('HSET', RECORD .. id, 'cancel', NOW, 'more', 1)
+  flag(id, lease, 'c')
+  local process = string.match(lease, '^%S+ %d+ %d+ ([^/]+)/')
+  if process then redis.call('PUBLISH', 'mq:process:' .. process, 'cancel ' .. id .. ' ' .. K) end
+  return 'cancelling'
+end
+local state = redis.call('HGET', RECORD .. id, 'state')
+if state == 'ready' then
   mark_cancelled(id, tonumber(ARGV[2]))
   redis.call('PERSIST', RECORD .. id) -- until a claim takes its entry off the list
   redis.call('HINCRBY', INFO, 'tombstones', 1)
   ring()
   return 'cancelled'
-elseif r[1] == 'scheduled' then
+elseif state == 'scheduled' then
   redis.call('ZREM', SCHEDULED, id)
   mark_cancelled(id, tonumber(ARGV[2]))
   return 'cancelled'
-elseif r[1] == 'active' then
-  redis.call('HSET', RECORD .. id, 'cancel', NOW)
-  local process = string.match(r[2] or '', '^([^/]+)/')
-  if process then redis.call('PUBLISH', 'mq:process:' .. process, 'cancel ' .. id .. ' ' .. K) end
-  return 'cancelling'
 end
-return r[1]
+return state

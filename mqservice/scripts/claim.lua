@@ -8,107 +8,149 @@
 -- ARGV[5]  crashes after which a message is dead
 -- ARGV[6]  ms that a dead message is kept
 --
--- Returns {ms until the next message is due or the next lease has run out, or -1, now in ms, then seven values a message: id, delivery,
+-- Returns {ms until the next message is due or the next lease has run out, or -1, now in ms, then six values a message: id,
 -- attempts used so far, sent ms, meta or false, body or false when it is in the field `blob`, crashes so far}.
 -- A raw body is adopted: it gets an id (UUIDv7, of this time and the token) and a record.
 -- Twice with one token: the same messages, as far as they are still held, with a fresh lease; nothing else.
 -- Caller dies: the leases expire, the next claim finds them, each counts one crash.
+check_types()
 local token, consumer, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local room, crash_limit, dead_ttl_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local deadline = NOW + lease_ms
 local ledger_key = BASE .. 'claim:' .. consumer
 
-local out, leases, ledger = { -1, NOW }, {}, { token }
-local taken, adopted = 0, 0
+local out, deadlines, leases, ledger = { -1, NOW }, {}, {}, { token }
+local taken, adopted, buried, given = 0, 0, 0, {}
 
-local function give(id, delivery, attempts, sent, meta, body, crashes)
+local function lease(sign, delivery) return token .. sign .. ' ' .. delivery .. ' ' .. NOW .. ' ' .. consumer end
+local FIRST = lease('-', 1)
+
+local function give(id, lease, attempts, sent, meta, body, crashes)
   local n = #out
-  out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, delivery, attempts, sent
-  out[n + 5], out[n + 6], out[n + 7] = meta, body, crashes
-  leases[#leases + 1] = deadline
-  leases[#leases + 1] = id
-  ledger[#ledger + 1] = id .. ' ' .. delivery
+  out[n + 1], out[n + 2], out[n + 3] = id, attempts, sent
+  out[n + 4], out[n + 5], out[n + 6] = meta, body, crashes
   taken = taken + 1
+  deadlines[2 * taken - 1], deadlines[2 * taken] = deadline, id
+  leases[2 * taken - 1], leases[2 * taken] = id, lease
+  ledger[taken + 1] = id
+  given[id] = true
 end
 
--- any state -> active, unless the message has ended, has expired, or has crashed too often.
-local function take(id, from, crashed)
-  local key = RECORD .. id
-  local r = redis.call('HMGET', key, 'state', 'deliveries', 'attempts', 'sent', 'meta', 'body', 'crashes', 'expires',
-    'cancel')
-  local crashes = (tonumber(r[7]) or 0) + crashed
-  if r[1] ~= from then
-    if r[1] == 'cancelled' then
-      if from == 'ready' then
-        if redis.call('HEXISTS', key, 'purged') == 1 then
-          redis.call('UNLINK', key)
-        else
-          redis.call('PEXPIRE', key, dead_ttl_ms)
-        end
-        redis.call('HINCRBY', INFO, 'tombstones', -1)
-      end
-    elseif not r[1] then
-      bury(id, 'undecodable', '{"type":"MissingRecord","text":"the record of this id was deleted by somebody else"}', dead_ttl_ms)
+-- It is on the ready list, but not ready: cancelled meanwhile, or its record is gone.
+local function take_off(id, key, state)
+  if state == 'cancelled' then
+    if redis.call('HEXISTS', key, 'purged') == 1 then
+      redis.call('UNLINK', key)
+    else
+      redis.call('PEXPIRE', key, dead_ttl_ms)
     end
-    return -- any other state: the id was on this list a second time
+    redis.call('HINCRBY', INFO, 'tombstones', -1)
+  end -- any other state: it was on this list a second time
+end
+
+-- The record of this id is no hash, but somebody else's: that stays, and a dead letter tells of it.
+local function take_damaged(id, error)
+  local grave = uuid7(taken + buried, token)
+  buried = buried + 1
+  redis.call('HDEL', LEASES, id)
+  redis.call('HSET', RECORD .. grave, 'body', cjson.encode(id), 'sent', NOW)
+  bury(grave, 'undecodable', cjson.encode({ type = 'WrongType', text = 'the record of ' .. id .. ': ' .. error }),
+    dead_ttl_ms)
+end
+
+-- Whatever is not plain: it has been handed out before, has options, was cancelled, or is damaged.
+local function take_special(id, key, from, held)
+  local r = redis.call('HMGET', key, 'state', 'sent', 'meta', 'body', 'lease', 'attempts', 'crashes', 'expires', 'cancel')
+  local crashed = from == 'active' and 1 or 0
+  if from ~= 'active' and held then return end -- likewise
+  if from == 'active' then redis.call('HDEL', LEASES, id) end
+  if not tonumber(r[2]) and (not r[1] or r[1] == 'ready' or r[1] == 'scheduled') then
+    return bury(id, 'undecodable', '{"type":"MissingRecord","text":"the record of this id was deleted or damaged by somebody else"}', dead_ttl_ms)
+  end
+  if from == 'active' then
+    if r[1] ~= 'ready' and r[1] ~= 'scheduled' then return end
+    redis.call('HSET', key, 'lease', held or '', 'more', 1)
+  elseif r[1] ~= from then
+    return from == 'ready' and take_off(id, key, r[1])
   end
   if r[9] then return mark_cancelled(id, dead_ttl_ms) end
-  if crashes >= crash_limit and crashed > 0 then
+  local handed_out = deliveries(held or r[5])
+  local crashes = (tonumber(r[7]) or 0) + crashed
+  if crashed > 0 then
     redis.call('HSET', key, 'crashes', crashes)
-    return bury(id, 'crashed', nil, dead_ttl_ms)
+    if crashes >= crash_limit then return bury(id, 'crashed', nil, dead_ttl_ms) end
   end
-  if r[8] and tonumber(r[8]) < NOW and not r[2] then return bury(id, 'expired', nil, dead_ttl_ms) end
-  local delivery = (tonumber(r[2]) or 0) + 1
-  redis.call('HSET', key, 'state', 'active', 'deliveries', delivery, 'claimed', NOW, 'by', consumer)
-  if crashed > 0 then redis.call('HSET', key, 'crashes', crashes) end
-  give(id, delivery, tonumber(r[3]) or 0, tonumber(r[4]) or NOW, r[5], r[6], crashes)
+  if r[8] and (tonumber(r[8]) or 0) < NOW and handed_out == 0 then return bury(id, 'expired', nil, dead_ttl_ms) end
+  give(id, lease('+', handed_out + 1), tonumber(r[6]) or 0, r[2], r[3], r[4], crashes)
 end
 
--- raw body -> active, with a record of its own. RFC 9562, 6.2 method 1: time, then a counter, then random bits.
+-- ready, scheduled or expired -> active, unless the message has ended, has expired, or has crashed too often.
+local function take(id, from, held)
+  if given[id] then return end -- on the list a second time
+  local key = RECORD .. id
+  local r = redis.pcall('HMGET', key, 'state', 'sent', 'meta', 'body', 'more')
+  if r.err then return take_damaged(id, r.err) end
+  if not held then
+    if r[1] == from and tonumber(r[2]) and not r[5] then return give(id, FIRST, 0, r[2], r[3], r[4], 0) end
+  end
+  take_special(id, key, from, held)
+end
+
+local function take_all(ids, from)
+  for n, held in ipairs(leases_of(ids)) do take(ids[n], from, held) end
+end
+
+-- raw body -> active, with a record of its own.
 local function adopt(body)
-  local ms = string.format('%012x', NOW)
-  local id = string.format('%s-%s-7%03x-%s-%s', string.sub(ms, 1, 8), string.sub(ms, 9), taken,
-    string.sub(token, 1, 4), string.sub(token, 5))
-  redis.call('HSET', RECORD .. id, 'body', body, 'state', 'active', 'sent', NOW, 'deliveries', 1, 'claimed', NOW,
-    'by', consumer)
+  local id = uuid7(taken, token)
+  redis.call('HSET', RECORD .. id, 'body', body, 'state', 'ready', 'sent', NOW)
   adopted = adopted + 1
-  give(id, 1, 0, NOW, false, body, 0)
+  give(id, FIRST, 0, NOW, false, body, 0)
 end
 
 local function claim_expired()
-  for _, id in ipairs(redis.call('ZRANGE', ACTIVE, '-inf', '(' .. NOW, 'BYSCORE', 'LIMIT', 0, room)) do
-    redis.call('ZREM', ACTIVE, id)
-    take(id, 'active', 1)
-  end
+  local ids = redis.call('ZRANGE', ACTIVE, '-inf', '(' .. NOW, 'BYSCORE', 'LIMIT', 0, room)
+  each_chunk('ZREM', ACTIVE, ids)
+  take_all(ids, 'active')
 end
 
 local function claim_due()
   if taken >= room then return end
-  for _, id in ipairs(redis.call('ZRANGE', SCHEDULED, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, room - taken)) do
-    redis.call('ZREM', SCHEDULED, id)
-    take(id, 'scheduled', 0)
-  end
+  local ids = redis.call('ZRANGE', SCHEDULED, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, room - taken)
+  each_chunk('ZREM', SCHEDULED, ids)
+  take_all(ids, 'scheduled')
 end
 
 local function claim_ready()
   if taken >= room then return end
-  local entries = redis.call('LPOP', K, room - taken)
-  if not entries then return end
-  for _, entry in ipairs(entries) do
+  local entries = redis.call('LPOP', K, room - taken) or {}
+  local ids, bodies = {}, {}
+  for n, entry in ipairs(entries) do
     if string.sub(entry, 1, #MARK) == MARK then
-      take(string.sub(entry, #MARK + 1), 'ready', 0)
+      ids[#ids + 1] = string.sub(entry, #MARK + 1)
     else
-      adopt(entry)
+      bodies[n] = entry
+    end
+  end
+  local held, next_id = leases_of(ids), 1
+  for n = 1, #entries do
+    if bodies[n] then
+      adopt(bodies[n])
+    else
+      take(ids[next_id], 'ready', held[next_id])
+      next_id = next_id + 1
     end
   end
 end
 
 -- The same claim again: what it holds still, leased anew.
 local function replay(lines)
-  for id, delivery in string.gmatch(lines, '\n(%S+) (%d+)') do
-    local r = redis.call('HMGET', RECORD .. id, 'state', 'deliveries', 'attempts', 'sent', 'meta', 'body', 'crashes')
-    if r[1] == 'active' and r[2] == delivery then
-      give(id, tonumber(delivery), tonumber(r[3]) or 0, tonumber(r[4]) or NOW, r[5], r[6], tonumber(r[7]) or 0)
+  local ids = {}
+  for id in string.gmatch(lines, '\n(%S+)') do ids[#ids + 1] = id end
+  for n, held in ipairs(leases_of(ids)) do
+    if holds(held, token) then
+      local r = redis.call('HMGET', RECORD .. ids[n], 'attempts', 'sent', 'meta', 'body', 'crashes')
+      give(ids[n], held, tonumber(r[1]) or 0, tonumber(r[2]) or NOW, r[3], r[4], tonumber(r[5]) or 0)
     end
   end
 end
@@ -124,7 +166,8 @@ elseif not paused then
 end
 
 if taken > 0 then
-  each_chunk('ZADD', ACTIVE, leases)
+  each_chunk('ZADD', ACTIVE, deadlines)
+  each_chunk('HSET', LEASES, leases)
   redis.call('SET', ledger_key, table.concat(ledger, '\n'), 'PX', lease_ms)
 end
 count('sent', adopted)

@@ -7,6 +7,7 @@
 -- Returns {taken off the list, deleted}. The first is less than asked when nothing is left.
 -- Twice: deletes as many again, which is what was asked for; only the number comes out too small. Caller dies: they
 -- are gone.
+check_types()
 local state, most = ARGV[1], tonumber(ARGV[2])
 local gone = {}
 local taken, deleted = 0, 0

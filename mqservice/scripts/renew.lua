@@ -3,23 +3,23 @@
 -- KEYS[1]  ready list
 -- ARGV[1]  lease, ms
 -- ARGV[2]  consumer, which is thereby heard of
--- ARGV[3..]  two values a receipt: id, delivery
+-- ARGV[3..]  two values a receipt: id, token of its claim
 --
 -- Returns one number a receipt: 1 renewed, 0 stale (somebody else has it, or it has ended), 2 renewed, and its
 -- cancellation was asked for.
 -- Twice: as once. Caller dies: the leases expire one lease later.
-local answers, leases = {}, {}
+local answers, ids, renewed = {}, {}, {}
 local deadline = NOW + tonumber(ARGV[1])
-for i = 3, #ARGV, 2 do
-  local r = redis.call('HMGET', RECORD .. ARGV[i], 'state', 'deliveries', 'cancel')
-  if r[1] == 'active' and r[2] == ARGV[i + 1] then
-    leases[#leases + 1] = deadline
-    leases[#leases + 1] = ARGV[i]
-    answers[#answers + 1] = r[3] and 2 or 1
+for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
+for n, lease in ipairs(leases_of(ids)) do
+  if holds(lease, ARGV[2 * n + 2]) then
+    renewed[#renewed + 1] = deadline
+    renewed[#renewed + 1] = ids[n]
+    answers[n] = string.sub(lease, 17, 17) == 'c' and 2 or 1
   else
-    answers[#answers + 1] = 0
+    answers[n] = 0
   end
 end
-each_chunk('ZADD', ACTIVE, leases)
+each_chunk('ZADD', ACTIVE, renewed)
 redis.call('ZADD', CONSUMERS, NOW, ARGV[2])
 return answers

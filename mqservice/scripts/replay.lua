@@ -8,27 +8,28 @@
 -- '' when there is no such id.
 -- Twice with one token: the same answers as long as nobody has claimed it since; no second effect at any time.
 -- Caller dies: it is replayed.
+check_types()
 local mark = 'replay ' .. ARGV[1]
 local answers, marks, replayed = {}, {}, 0
 local must_ring = false
 
 local function replay(id, delay_ms)
   local key = RECORD .. id
-  local r = redis.call('HMGET', key, 'state', 'settled')
-  if not r[1] then return '' end
-  if r[1] ~= 'dead' then return r[2] == mark and r[1] or '=' .. r[1] end
+  if redis.call('EXISTS', key) == 0 then return '' end
+  local state = state_of(id)
+  if state ~= 'dead' then return redis.call('HGET', key, 'settled') == mark and state or '=' .. state end
   redis.call('ZREM', DEAD, id)
   redis.call('HDEL', key, 'reason', 'error', 'finished', 'attempts', 'crashes', 'expires', 'cancel', 'unique')
   redis.call('PERSIST', key)
   replayed = replayed + 1
   if delay_ms > 0 then
     local due = NOW + delay_ms
-    redis.call('HSET', key, 'state', 'scheduled', 'due', due, 'settled', mark)
+    redis.call('HSET', key, 'state', 'scheduled', 'due', due, 'settled', mark, 'more', 1)
     redis.call('ZADD', SCHEDULED, due, id)
     must_ring = true
     return 'scheduled'
   end
-  redis.call('HSET', key, 'state', 'ready', 'settled', mark)
+  redis.call('HSET', key, 'state', 'ready', 'settled', mark, 'more', 1)
   marks[#marks + 1] = MARK .. id
   return 'ready'
 end

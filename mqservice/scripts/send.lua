@@ -11,19 +11,21 @@
 -- id already, which is left as it is; '!' and the id of the unfinished message that has its unique key; or 'full'.
 -- Twice: the ids exist, nothing happens, the answer is the same but for the '='. Caller dies: the messages are there.
 -- Memory full: refused as a whole before its first write.
+check_types()
 local blob_bytes, max_length, whole = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local states, marks = {}, {}
 local new, must_ring = 0, false
 
 local room = math.huge
 if max_length > 0 then
-  local tombstones = tonumber(redis.call('HGET', INFO, 'tombstones') or 0)
+  local tombstones = tonumber(redis.call('HGET', INFO, 'tombstones') or 0) or 0
   room = max_length - redis.call('LLEN', K) + tombstones
   if whole and room < (#ARGV - 3) / 4 then room = 0 end
 end
 
--- Field and value of what few messages have. Returns the due time, or nil when it is ready now.
+-- What few messages have. Returns the due time, or nil when it is ready now.
 local function store_wish(key, wish)
+  if wish.ttl or wish.watch or wish.unique then redis.call('HSET', key, 'more', 1) end
   if wish.ttl then redis.call('HSET', key, 'expires', NOW + wish.ttl) end
   if wish.watch then redis.call('HSET', key, 'watch', wish.watch) end
   if wish.unique then redis.call('HSET', key, 'unique', wish.unique) end
@@ -65,12 +67,28 @@ local function store(id, body, meta, wish)
   return 'ready'
 end
 
+-- How many of the ids exist already: 0 for nearly every call, which spares it a look at each.
+local function known()
+  local records, found = {}, 0
+  for i = 4, #ARGV, 4 do records[#records + 1] = RECORD .. ARGV[i] end
+  for i = 1, #records, CHUNK do
+    found = found + redis.call('EXISTS', unpack(records, i, math.min(i + CHUNK - 1, #records)))
+  end
+  return found
+end
+
+local look, seen = known() > 0, {}
+
 local function send(id, body, meta, extra)
-  if redis.call('EXISTS', RECORD .. id) == 1 then return '=' .. redis.call('HGET', RECORD .. id, 'state') end
+  if look or seen[id] then
+    if redis.call('EXISTS', RECORD .. id) == 1 then return '=' .. state_of(id) end
+  end
   if room <= 0 then return 'full' end
   local wish = extra ~= '' and cjson.decode(extra)
   local other = wish and wish.unique and holder(id, wish.unique)
-  return other and '!' .. other or store(id, body, meta, wish)
+  if other then return '!' .. other end
+  seen[id] = true
+  return store(id, body, meta, wish)
 end
 
 for i = 4, #ARGV, 4 do

@@ -3,6 +3,9 @@
 -- KEYS[1]  the queue's ready list, K. Every other key is derived from it, in the same Cluster slot:
 --   {K}:bell       list  0 or 1 token; BLPOPed by idle consumers
 --   {K}:active     zset  id -> lease deadline, ms
+--   {K}:leases     hash  id -> lease, for every id in active: `token flag delivery claimed-ms consumer`, where token is
+--                  that of the claim (16 hex digits) and flag, right behind it, says what a settle need not look up:
+--                  - nothing, + the record has `more`, c that and its cancellation was asked for
 --   {K}:scheduled  zset  id -> due time, ms
 --   {K}:dead       zset  id -> time of death, ms
 --   {K}:done       list  the newest finished ids, newest first, at most 10,000; {K}:cancelled likewise
@@ -11,19 +14,22 @@
 --   {K}:consumers  zset  consumer -> when it was last heard of, ms
 --   {K}:u:<key>    string  id of the unfinished message that has this unique key
 --   {K}:m:<id>     hash  the message
---   {K}:claim:<c>  string  the last claim of consumer c: its token, then `id delivery` per line
+--   {K}:claim:<c>  string  the last claim of consumer c: its token, then an id per line
 --   {K}:push:<t>   string  a raw push that has happened, for a minute
 --
--- Fields of a message: body (or blob, when large: read outside of scripts), meta, state, sent, due, deliveries,
--- attempts, crashes, claimed, finished, by, settled, result, error, reason, history, expires, watch, unique, cancel,
--- progress, purged (a stub for an entry of the ready list whose message was purged).
+-- Fields of a message: body (or blob, when large: read outside of scripts), meta, state, sent, due, attempts, crashes,
+-- finished, lease (its last one, once that has ended), settled, result, error, reason, history, expires, watch, unique,
+-- cancel, progress, more (there is more to look at than state, sent, meta and body: one of lease, attempts, crashes,
+-- expires, watch, unique, cancel), purged (a stub for an entry of the ready list whose message was purged).
+-- A claim writes nothing into the record: a message that has a lease is active, whatever its `state` says. Claims and
+-- settles of a hundred take a third less of Redis' time that way.
 -- Times are this server's TIME in ms. Numbers that are 0 are absent.
 
 local K = KEYS[1]
 local BASE = '{' .. K .. '}:'
 local BELL, ACTIVE, SCHEDULED = BASE .. 'bell', BASE .. 'active', BASE .. 'scheduled'
 local DEAD, DONE, CANCELLED = BASE .. 'dead', BASE .. 'done', BASE .. 'cancelled'
-local INFO, RECORD, UNIQUE, CONSUMERS = BASE .. 'info', BASE .. 'm:', BASE .. 'u:', BASE .. 'consumers'
+local LEASES, INFO, RECORD, UNIQUE, CONSUMERS = BASE .. 'leases', BASE .. 'info', BASE .. 'm:', BASE .. 'u:', BASE .. 'consumers'
 
 -- An id on the ready list carries this mark; a raw body that starts with it by accident does not exist.
 local MARK = '\0mq:'
@@ -31,6 +37,14 @@ local CHUNK = 1000 -- values per variadic command: Lua's stack takes about 8,000
 
 local TIME = redis.call('TIME')
 local NOW = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
+
+-- Raise WRONGTYPE, should a key of this queue hold something else, before the first write: scripts are not undone.
+local function check_types()
+  for _, key in ipairs({ K, BELL, DONE, CANCELLED }) do redis.call('LLEN', key) end
+  for _, key in ipairs({ ACTIVE, SCHEDULED, DEAD, CONSUMERS }) do redis.call('ZCARD', key) end
+  redis.call('HLEN', LEASES)
+  redis.call('HLEN', INFO)
+end
 
 -- Tell one idle consumer to look. One token is enough: who takes it claims all it can, and rings on.
 local function ring()
@@ -44,13 +58,46 @@ local function each_chunk(command, key, values)
   end
 end
 
+-- What the claim with this token gave is still held.
+local function holds(lease, token)
+  return lease and string.sub(lease, 1, 16) == token
+end
+
+-- How often the message has been handed out, the lease's own time included.
+local function deliveries(lease)
+  return lease and tonumber(string.match(lease, '^%S+ (%d+) ')) or 0
+end
+
+-- The leases of many ids, in their order; false where there is none.
+local function leases_of(ids)
+  local leases = {}
+  for i = 1, #ids, CHUNK do
+    local last = math.min(i + CHUNK - 1, #ids)
+    for n, lease in ipairs(redis.call('HMGET', LEASES, unpack(ids, i, last))) do leases[i + n - 1] = lease end
+  end
+  return leases
+end
+
+-- The state of one message that exists; 'damaged' when somebody else has written its record.
+local function state_of(id)
+  local state = redis.pcall('HGET', RECORD .. id, 'state')
+  if type(state) ~= 'string' then return 'damaged' end
+  return redis.call('HEXISTS', LEASES, id) == 1 and 'active' or state
+end
+
+-- Put a flag into the lease of an active message.
+local function flag(id, lease, sign)
+  redis.call('HSET', LEASES, id, string.sub(lease, 1, 16) .. sign .. string.sub(lease, 18))
+end
+
 -- Count `n` events, for ever and in the present 10 s.
 local function count(event, n)
   if n == 0 then return end
-  redis.call('HINCRBY', INFO, event, n)
+  -- pcall: a number that somebody else has damaged must not undo half of a script.
+  redis.pcall('HINCRBY', INFO, event, n)
   local rate = BASE .. 'rate:' .. math.floor(NOW / 10000)
-  redis.call('HINCRBY', rate, event, n)
-  redis.call('EXPIRE', rate, 120)
+  redis.pcall('HINCRBY', rate, event, n)
+  redis.pcall('EXPIRE', rate, 120)
 end
 
 -- The message has ended: another one may have its unique key.
@@ -72,7 +119,7 @@ local function notify(watch, id)
   end
 end
 
--- active or ready -> dead. `error` is JSON or nil; the record goes after ttl_ms, the list keeps its newest 100,000.
+-- active (its lease is the caller's to end) or ready -> dead. `error` is JSON or nil; the record goes after ttl_ms, the list keeps its newest 100,000.
 local function bury(id, reason, error, ttl_ms)
   local key = RECORD .. id
   redis.call('HSET', key, 'state', 'dead', 'reason', reason, 'finished', NOW)
@@ -91,6 +138,14 @@ local function bury(id, reason, error, ttl_ms)
   local r = redis.call('HMGET', key, 'watch', 'unique')
   free_unique(r[2], id)
   notify(r[1], id)
+end
+
+-- A UUIDv7 of this moment. RFC 9562, 6.2 method 1: time, then a counter (below 4096), then 16 hex digits that are
+-- random but for the first, 8 to b.
+local function uuid7(counter, random)
+  local ms = string.format('%012x', NOW)
+  return string.format('%s-%s-7%03x-%s-%s', string.sub(ms, 1, 8), string.sub(ms, 9), counter,
+    string.sub(random, 1, 4), string.sub(random, 5))
 end
 
 -- any unfinished state -> cancelled. A ready one stays on the list as a tombstone, which a claim takes off.

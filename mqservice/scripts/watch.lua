@@ -6,18 +6,20 @@
 --
 -- Returns one state an id, nil for one that does not exist. Only unfinished messages are watched.
 -- Twice: as once. Caller dies: one publication that nobody hears.
-local answers = {}
+local answers, ids = {}, {}
 local channel = ARGV[1]
-for i = 2, #ARGV do
-  local key = RECORD .. ARGV[i]
-  local r = redis.call('HMGET', key, 'state', 'watch')
-  answers[#answers + 1] = r[1]
-  if r[1] == 'ready' or r[1] == 'scheduled' or r[1] == 'active' then
-    if not r[2] then
-      redis.call('HSET', key, 'watch', channel)
-    elseif not string.find(' ' .. r[2] .. ' ', ' ' .. channel .. ' ', 1, true) then
-      redis.call('HSET', key, 'watch', r[2] .. ' ' .. channel)
-    end
-  end
+for i = 2, #ARGV do ids[#ids + 1] = ARGV[i] end
+
+local function watch(id, watched, lease)
+  if watched and string.find(' ' .. watched .. ' ', ' ' .. channel .. ' ', 1, true) then return end
+  redis.call('HSET', RECORD .. id, 'watch', watched and watched .. ' ' .. channel or channel, 'more', 1)
+  if lease and string.sub(lease, 17, 17) == '-' then flag(id, lease, '+') end
+end
+
+for n, lease in ipairs(leases_of(ids)) do
+  local r = redis.call('HMGET', RECORD .. ids[n], 'state', 'watch')
+  local state = r[1] and lease and 'active' or r[1]
+  answers[n] = state
+  if state == 'ready' or state == 'scheduled' or state == 'active' then watch(ids[n], r[2], lease) end
 end
 return answers

@@ -42,6 +42,11 @@ async def record(redis: Redis, message_id: str) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in fields.items()}
 
 
+async def lease(redis: Redis, message_id: str) -> list[str]:
+    """Token with flag, and the number of the delivery."""
+    return ((await redis.hget(f"{{{K}}}:leases", message_id)) or b"").decode().split()[:2]
+
+
 async def claim_one(broker: Broker, consumer: str = "c1") -> Receipt:
     claim = await broker.claim(claim_token(), consumer, 1)
     assert len(claim.messages) == 1
@@ -51,9 +56,9 @@ async def claim_one(broker: Broker, consumer: str = "c1") -> Receipt:
 async def test_send_when_claimed_and_done_then_each_state_in_turn(broker: Broker, redis_client: Redis) -> None:
     assert await broker.send(Outgoing("a", b"1", Meta(headers={"h": "v"}))) == "ready"
     assert await states(redis_client) == {"ready": 1}
-    claim = await broker.claim(claim_token(), "c1", 10)
-    (message,) = claim.messages
-    assert (message.receipt, message.body, message.meta.headers) == (Receipt("a", 1), b"1", {"h": "v"})
+    token = claim_token()
+    (message,) = (await broker.claim(token, "c1", 10)).messages
+    assert (message.receipt, message.body, message.meta.headers) == (Receipt("a", token), b"1", {"h": "v"})
     assert await states(redis_client) == {"active": 1}
     assert await broker.settle(message.receipt, Done(b"42"))
     assert await states(redis_client) == {"done": 1}
@@ -123,7 +128,7 @@ async def test_claim_when_raw_body_was_pushed_by_anybody_then_adopted(broker: Br
     ids = [m.receipt.id for m in claim.messages]
     assert len(set(ids)) == 2
     assert all(len(id) == 36 and id[14] == "7" and id[19] in "89ab" for id in ids)
-    assert (await record(redis_client, ids[0]))["state"] == "active"
+    assert await redis_client.hget(f"{{{K}}}:m:{ids[0]}", "body") == b"7"
     assert await states(redis_client) == {"active": 2}
 
 
@@ -145,7 +150,7 @@ async def test_claim_when_lease_expired_then_next_delivery_and_one_crash(broker:
     stale = await claim_one(broker, "dies")
     for crash in (1, 2):
         taken = await _claim_soon(broker)
-        assert taken.delivery == crash + 1
+        assert await lease(redis_client, "a") == [f"{taken.claim}+", str(crash + 1)]
         assert (await record(redis_client, "a"))["crashes"] == str(crash)
     await until_async(lambda: _is_dead(broker, redis_client))
     kept = await record(redis_client, "a")
@@ -270,7 +275,8 @@ async def test_renew_when_held_or_stale_then_told_apart_and_the_deadline_moves(
     before = await redis_client.zscore(f"{{{K}}}:active", "a")
 
     async def renewed_later() -> bool:
-        assert await broker.renew([receipt, Receipt("a", 9), Receipt("nobody", 1)], "c1") == [1, 0, 0]
+        receipts = [receipt, Receipt("a", claim_token()), Receipt("nobody", receipt.claim)]
+        assert await broker.renew(receipts, "c1") == [1, 0, 0]
         return (await redis_client.zscore(f"{{{K}}}:active", "a") or 0) > (before or 0)
 
     await until_async(renewed_later)

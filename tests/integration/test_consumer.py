@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from mqservice.bell import Bell
-from mqservice.broker import Broker
+from mqservice.broker import Broker, claim_token
 from mqservice.config import Config
 from mqservice.connections import Connections
 from mqservice.consumer import Consumer, Execute
@@ -32,6 +32,10 @@ async def consuming(broker: Broker, execute: Execute, name: str = "c1") -> Async
     finally:
         consumer.stop()
         await asyncio.wait_for(running, 5)
+
+
+async def taken_by_somebody_else(redis: Redis, message_id: str) -> None:
+    await redis.hset(f"{{{K}}}:leases", message_id, f"{claim_token()}- 9 1 somebody/jobs")
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ async def test_run_when_handler_outlasts_its_lease_then_renewed_and_run_once(
     broker, runs, gate = make_broker(lease_s=1.0), [], asyncio.Event()
 
     async def execute(claimed: Claimed) -> Outcome:
-        runs.append(claimed.receipt.delivery)
+        runs.append(claimed.receipt.id)
         await gate.wait()
         return Done(b"null")
 
@@ -125,7 +129,7 @@ async def test_run_when_handler_outlasts_its_lease_then_renewed_and_run_once(
 
         await until_async(renewed_three_times)
         gate.set()
-    assert runs == [1]
+    assert runs == ["a"]
 
 
 async def test_run_when_the_lease_is_lost_then_the_handler_is_cancelled_and_settles_nothing(
@@ -144,7 +148,7 @@ async def test_run_when_the_lease_is_lost_then_the_handler_is_cancelled_and_sett
     await broker.send(Outgoing("a", b"x"))
     async with consuming(broker, execute) as consumer:
         await until(lambda: consumer.held)
-        await redis_client.hset(f"{{{K}}}:m:a", "deliveries", 9)  # as if somebody else had claimed it
+        await taken_by_somebody_else(redis_client, "a")
         await until(lambda: cancelled == ["a"] and not consumer.held)
 
 
@@ -280,7 +284,7 @@ async def test_run_when_a_handler_ignores_that_its_lease_is_lost_then_its_slot_i
     async with consuming(broker, execute):
         try:
             await until(lambda: seen == ["lost"])
-            await redis_client.hset(f"{{{K}}}:m:lost", "deliveries", 9)  # as if somebody else had claimed it
+            await taken_by_somebody_else(redis_client, "lost")
             await until(lambda: seen == ["lost", "next"], 3)
         finally:
             gate.set()

@@ -6,7 +6,7 @@ Time is not waited for: leases, due times and ends of life are moved into the pa
 import asyncio
 import threading
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import pytest
@@ -96,6 +96,7 @@ class Server:
                 pipeline.lrange(self.key, 0, -1)
                 for name in ("active", "scheduled", "dead"):
                     pipeline.zrange(self.part(name), 0, -1, withscores=True)
+                pipeline.hgetall(self.part("leases"))
                 pipeline.hgetall(self.part("info"))
                 pipeline.mget([self.part(f"u:{unique}") for unique in UNIQUE])
                 for message_id in IDS:
@@ -103,13 +104,14 @@ class Server:
                     pipeline.pttl(self.record(message_id))
                 return await pipeline.execute()
 
-        (seconds, micros), line, active, scheduled, dead, info, holders, *records = self.wait(read())
+        (seconds, micros), line, active, scheduled, dead, leases, info, holders, *records = self.wait(read())
         return Look(
             now_ms=seconds * 1000 + micros // 1000,
             line=[entry.removeprefix(MARK).decode() for entry in line],
             active={i.decode(): int(score) for i, score in active},
             scheduled={i.decode(): int(score) for i, score in scheduled},
             dead={i.decode(): int(score) for i, score in dead},
+            leases={i.decode(): lease.decode() for i, lease in leases.items()},
             info={name.decode(): int(value) for name, value in info.items()},
             holders={u: holder.decode() for u, holder in zip(UNIQUE, holders, strict=True) if holder},
             records={
@@ -129,6 +131,7 @@ class Look(NamedTuple):
     active: dict[str, int]
     scheduled: dict[str, int]
     dead: dict[str, int]
+    leases: dict[str, str]
     info: dict[str, int]
     holders: dict[str, str]
     records: dict[str, dict[str, str]]
@@ -144,7 +147,8 @@ class Known:
     unique: str = ""
     can_expire: bool = False
     expired: bool = False
-    deliveries: int = 0
+    claims: list[str] = field(default_factory=list)
+    """The tokens of the claims that took it."""
     attempts: int = 0
     crashes: int = 0
     cancel: bool = False
@@ -152,7 +156,7 @@ class Known:
     reason: str = ""
 
     def held_by(self, receipt: Receipt) -> bool:
-        return self.state == "active" and self.deliveries == receipt.delivery
+        return self.state == "active" and self.claims[-1] == receipt.claim
 
 
 class Model:
@@ -199,18 +203,18 @@ class Model:
             return []
         given: list[Receipt] = []
         for i in [i for i, deadline in look.active.items() if deadline < look.now_ms][:room]:
-            self._take(i, "active", given)
+            self._take(i, "active", token, given)
         for i in [i for i, due in look.scheduled.items() if due <= look.now_ms][: room - len(given)]:
-            self._take(i, "scheduled", given)
+            self._take(i, "scheduled", token, given)
         room -= len(given)
         heads, self.line = self.line[:room], self.line[room:]
         for i in heads:
-            self._take(i, "ready", given)
+            self._take(i, "ready", token, given)
         if given:
             self.ledgers[consumer] = (token, given)
         return given
 
-    def _take(self, message_id: str, state: str, given: list[Receipt]) -> None:
+    def _take(self, message_id: str, state: str, token: str, given: list[Receipt]) -> None:
         message = self.messages[message_id]
         if message.state != state:
             return
@@ -220,25 +224,25 @@ class Model:
         message.crashes += state == "active"
         if state == "active" and message.crashes >= CRASHES:
             self._bury(message_id, "crashed")
-        elif message.expired and not message.deliveries:
+        elif message.expired and not message.claims:
             self._bury(message_id, "expired")
         else:
             message.state = "active"
-            message.deliveries += 1
-            given.append(Receipt(message_id, message.deliveries))
+            message.claims.append(token)
+            given.append(Receipt(message_id, token))
 
     def settle(self, receipt: Receipt, kind: str) -> bool:
         message = self.messages.get(receipt.id)
         if message is None:
             return False
         if not message.held_by(receipt):
-            done = kind == message.state == "done" and message.deliveries == receipt.delivery
-            converted = kind == "retry" and message.settled == f"cancelled {receipt.delivery}"
-            return done or converted or message.settled == f"{kind} {receipt.delivery}"
+            done = kind == message.state == "done" and message.claims[-1] == receipt.claim
+            converted = kind == "retry" and message.settled == f"cancelled {receipt.claim}"
+            return done or converted or message.settled == f"{kind} {receipt.claim}"
         if kind == "retry" and message.cancel:
             kind = "cancelled"  # nobody wants another attempt
         if kind != "done":
-            message.settled = f"{kind} {receipt.delivery}"
+            message.settled = f"{kind} {receipt.claim}"
         message.attempts += kind in ("dead", "retry")
         if kind == "done":
             message.state = "done"
@@ -256,9 +260,9 @@ class Model:
         for receipt in receipts:
             message = self.messages.get(receipt.id)
             if message and message.held_by(receipt):
-                message.state, message.settled = "ready", f"release {receipt.delivery}"
+                message.state, message.settled = "ready", f"release {receipt.claim}"
                 released.append(receipt.id)
-            answers.append(message is not None and message.settled == f"release {receipt.delivery}")
+            answers.append(message is not None and message.settled == f"release {receipt.claim}")
         self.line = released + self.line
         return answers
 
@@ -428,7 +432,7 @@ class Histories(RuleBasedStateMachine):
         """Use the receipt of the delivery before the present one in every way."""
         again = self._delivered_again()
         message_id = again[pick % len(again)]
-        stale = Receipt(message_id, self.model.messages[message_id].deliveries - 1)
+        stale = Receipt(message_id, self.model.messages[message_id].claims[-2])
         assert self.server.wait(self.server.broker.renew([stale], "late")) == [0]
         self._release([stale])
         self._settle(stale, *settled)
@@ -478,8 +482,10 @@ class Histories(RuleBasedStateMachine):
 
     @rule(message_id=st.sampled_from(IDS))
     def replay(self, message_id: str) -> None:
+        was_dead = message_id in self.model.of("dead")
         expected = self.model.replay(message_id)
-        assert self.server.wait(self.server.operations.replay(message_id)) == expected
+        answer = self.server.wait(self.server.operations.replay(message_id))
+        assert answer == ("replayed" if was_dead else expected)
 
     @precondition(lambda self: self.model.of("dead"))
     @rule(pick=PICK, delay_ms=st.sampled_from((0, LATER_MS)))
@@ -524,10 +530,11 @@ class Histories(RuleBasedStateMachine):
         self.seen = seen = self.server.look()
         model = self.model
         the_sum_holds(seen)
-        assert {i: _of_record(record) for i, record in seen.records.items()} == {
-            i: (m.state, m.deliveries, m.attempts, m.crashes, m.reason) for i, m in model.messages.items()
+        assert {i: _of_record(record, seen.leases.get(i)) for i, record in seen.records.items()} == {
+            i: (m.state, len(m.claims), m.attempts, m.crashes, m.reason) for i, m in model.messages.items()
         }
         assert seen.line == model.line
+        assert set(seen.leases) == set(seen.active)
         for name in ("active", "scheduled"):
             assert set(getattr(seen, name)) == set(model.of(name)), name
         assert set(seen.dead) == {*model.of("dead"), *model.outlived}
@@ -560,10 +567,10 @@ class Histories(RuleBasedStateMachine):
     def _active(self, pick: int) -> Receipt:
         active = self.model.of("active")
         message_id = active[pick % len(active)]
-        return Receipt(message_id, self.model.messages[message_id].deliveries)
+        return Receipt(message_id, self.model.messages[message_id].claims[-1])
 
     def _delivered_again(self) -> list[str]:
-        return [i for i in self.model.of("active") if self.model.messages[i].deliveries > 1]
+        return [i for i in self.model.of("active") if len(self.model.messages[i].claims) > 1]
 
     def _move_back(self, name: str, message_id: str) -> None:
         """Put a time into the past, after all those that are there already."""
@@ -572,9 +579,11 @@ class Histories(RuleBasedStateMachine):
         self.server.wait(self.server.connections.commands.zadd(self.server.part(name), scores, xx=True))
 
 
-def _of_record(record: dict[str, str]) -> tuple[str, int, int, int, str]:
-    numbers = [int(record.get(name, 0)) for name in ("deliveries", "attempts", "crashes")]
-    return (record["state"], *numbers, record.get("reason", ""))  # type: ignore[return-value]
+def _of_record(record: dict[str, str], lease: str | None) -> tuple[str, int, int, int, str]:
+    _, deliveries, *_ = (lease or record.get("lease") or "- 0").split()
+    state = "active" if lease else record["state"]
+    attempts, crashes = (int(record.get(name, 0)) for name in ("attempts", "crashes"))
+    return (state, int(deliveries), attempts, crashes, record.get("reason", ""))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ So this BLPOP may be cut off at any time, which is what makes a deadline on it s
 import asyncio
 
 from mqservice.connections import Connections
+from mqservice.errors import MqError
 
 _GRACE_S = 2.0
 """How much longer than the server's timeout we wait for its answer before the connection counts as dead."""
@@ -39,11 +40,16 @@ class Bell:
         if not self._listening.done():
             return False
         heard, self._listening = self._listening, None
-        return heard.result()
+        return not heard.cancelled() and heard.result()
 
     def silence(self) -> None:
         """End the present `wait` and all later ones at once. Works before the first and twice."""
         self._silenced.set()
+
+    def restart(self) -> None:
+        """Cut off the BLPOP under way; the next `wait` listens on a new connection."""
+        if self._listening is not None:
+            self._listening.cancel()
 
     async def aclose(self) -> None:
         """Cut off the BLPOP under way and close its connection."""
@@ -54,7 +60,12 @@ class Bell:
         await self._redis.aclose()
 
     async def _listen(self) -> bool:
-        token = await self._connections.guard(
-            lambda: self._redis.blpop([self._key], timeout=self._wait_s), self._wait_s + _GRACE_S
-        )
+        try:
+            token = await self._connections.guard(
+                lambda: self._redis.blpop([self._key], timeout=self._wait_s), self._wait_s + _GRACE_S
+            )
+        except MqError:
+            # Whatever was wrong, such as a primary that has become a replica: resolve the address again.
+            await self._redis.connection_pool.disconnect()
+            raise
         return token is not None

@@ -3,8 +3,8 @@
 Called by the service (send), the consumer (claim, renew, settle, release) and the web (views). The only place that
 runs a script. Every verb is one script, atomic, safe to repeat; `scripts/` says what each does.
 
-Sends and settles that arrive while others are on their way share one call (group commit); each caller still awaits
-its own answer.
+Sends that arrive while others are on their way share one call (group commit); each caller still awaits its own
+answer.
 """
 
 import asyncio
@@ -77,7 +77,6 @@ class Broker:
         self._registered = False
         self._sends: Batcher[Outgoing, str] = Batcher(self._flush_sends, f"send {queue.name}")
         self._pushes: Batcher[bytes, int] = Batcher(self._flush_pushes, f"push {queue.name}")
-        self._settles: Batcher[tuple[Receipt, Outcome], bool] = Batcher(self._flush_settles, f"settle {queue.name}")
 
     async def register(self) -> None:
         """Make the queue known to whoever lists queues. 1 round trip, idempotent."""
@@ -142,12 +141,19 @@ class Broker:
         return answers
 
     async def settle(self, receipt: Receipt, outcome: Outcome) -> bool:
-        """Settle an outcome: active → done, scheduled or dead; Release → ready. False: the receipt was stale.
+        """Settle one outcome. See `settle_many`."""
+        return (await self.settle_many([(receipt, outcome)]))[0]
+
+    async def settle_many(self, settled: Sequence[tuple[Receipt, Outcome]]) -> list[bool]:
+        """Settle outcomes: active → done, scheduled, dead or cancelled. False: the receipt was stale. 1 round trip.
 
         Outlives an outage of Redis: tries again until it has an answer or is cancelled.
         """
-        size = len(outcome.result) if isinstance(outcome, Done) else 0
-        return await self._settles.put((receipt, outcome), size)
+        args: list[Any] = [int(self.queue.result_ttl_s * 1000), int(self.queue.failure_ttl_s * 1000)]
+        for receipt, outcome in settled:
+            args += _settle_args(receipt, outcome)
+        answers = await self._patiently(scripts.SETTLE, args, None)
+        return [answer == 1 for answer in answers]
 
     async def release(self, receipts: Sequence[Receipt]) -> list[bool]:
         """Give messages back in the order of `receipts`: active → ready, no attempt used. 1 round trip."""
@@ -181,7 +187,6 @@ class Broker:
         """Wait until everything handed in has been answered."""
         await self._sends.aclose()
         await self._pushes.aclose()
-        await self._settles.aclose()
 
     async def _flush_sends(self, messages: Sequence[Outgoing]) -> list[str]:
         return await self._send(messages, whole=False)
@@ -199,13 +204,6 @@ class Broker:
         args = [secrets.token_hex(8), *bodies]
         length = await self._patiently(scripts.PUSH, args, self._connections.deadline_s)
         return [length] * len(bodies)
-
-    async def _flush_settles(self, settled: Sequence[tuple[Receipt, Outcome]]) -> list[bool]:
-        args: list[Any] = [int(self.queue.result_ttl_s * 1000), int(self.queue.failure_ttl_s * 1000)]
-        for receipt, outcome in settled:
-            args += _settle_args(receipt, outcome)
-        answers = await self._patiently(scripts.SETTLE, args, None)
-        return [answer == 1 for answer in answers]
 
     async def _patiently(self, script: Script, args: Sequence[Any], patience_s: float | None) -> Any:
         """Run a script until it is answered, or raise the last Unavailable after `patience_s` (None: never)."""
@@ -247,6 +245,7 @@ def _claimed(reply: Sequence[Any], i: int, token: str) -> Claimed:
         meta=decode_meta(meta) if meta else NO_META,
         body=reply[i + 4] or b"",
         crashes=reply[i + 5],
+        claimed_ms=reply[1],
     )
 
 
@@ -270,9 +269,9 @@ def _extra_json(message: Outgoing) -> bytes:
 
 
 def _settle_args(receipt: Receipt, outcome: Outcome) -> tuple[Any, ...]:
+    if type(outcome) is Done:  # ten times as fast as the match below, which the rest can afford
+        return ("done", receipt[0], receipt[1], outcome[0], b"")
     match outcome:
-        case Done(result):
-            return ("done", *receipt, result, b"")
         case RetryIn(delay_ms, attempt):
             return ("retry", *receipt, JSON.encode(attempt), delay_ms)
         case Dead(reason, attempt):

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CONNECT_S = 3.0
+_FEW = 4
 _PASSING = (
     "OOM",
     "READONLY",
@@ -91,6 +92,10 @@ class Connections:
         self.commands = client(url, pool)
         self._down_since: float | None = None
         self._refused_writes = False
+
+    def again(self) -> "Connections":
+        """Return the same anew, for another event loop, with few connections for commands. The caller closes it."""
+        return Connections(self.url, self.deadline_s, _FEW)
 
     def single(self) -> Redis:
         """Return a client with one connection of its own. The caller closes it."""

@@ -1,166 +1,240 @@
-"""The consumer: claims messages of one queue, runs them through the executor, settles what they came to.
+"""The consumer: claims messages of one queue, runs them in lanes, settles what they came to.
 
-Run by the service as one watched task. A slot first, then a claim: what is claimed is started at once. `stop()` only
-sets events, `run()` does the waiting. A broken Redis is waited for; an error of our own ends `run()` with it.
+Run by the service as one watched task. A slot first, then a claim: what is claimed is started at once, or so soon that
+claiming ahead pays (`_ahead`). `stop()` only sets events, `run()` does the waiting. A broken Redis is waited for; an
+error of our own ends `run()` with it. Leases are renewed from another thread, see `leases`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
 from mqservice.broker import Broker, claim_token
-from mqservice.errors import Misconfigured, MqError, Unavailable, WrongType
+from mqservice.errors import MqError
+from mqservice.held import Held
+from mqservice.lanes import Lanes
 from mqservice.message import Cancelled, Claimed, Outcome, Receipt
 from mqservice.retry import Backoff
+from mqservice.settling import OUTAGES, Settler, wait_out
 
 log = structlog.get_logger()
 
 Execute = Callable[[Claimed], Awaitable[Outcome]]
 
-Overdue = Callable[[Claimed], Outcome]
-
-OUTAGES = (Unavailable, Misconfigured, WrongType)
-"""What a loop waits out: it may be mended while we run."""
+Failed = Callable[[Claimed, BaseException, float], Outcome]
+"""Says what a run comes to that did not end by itself: the message, the error, the seconds it took."""
 
 _STUBBORN_S = 2.0
 """How long a cancelled handler may take to end before it is reported and left behind."""
 
-_RENEW_BATCH = 500
+_TICK_S = 0.5
+"""How often we look for handlers whose time is over."""
 
+_PROVE_S = 15.0
+"""An idle consumer settles nothing for longer than this without showing that it could."""
 
-@dataclass(eq=False)
-class Held:
-    """A message this consumer holds the lease of."""
+_AHEAD_S = 0.02
+"""Messages are claimed ahead when they will start within about this long."""
 
-    claimed: Claimed
-    started_at: float
-    """By the loop's clock."""
-    task: asyncio.Task[None] | None = None
-    settling: bool = False
-    given_up: bool = False
-    """The lease is lost or given back: whatever the handler still does no longer counts."""
-    cancelled: bool = False
-    """Somebody cancelled the message, and its coroutine has been told."""
-    slot_freed: bool = False
-
-    @property
-    def receipt(self) -> Receipt:
-        """What proves the lease."""
-        return self.claimed.receipt
+_AHEAD_LEAST = 32
+"""So many of them also where `concurrency` is smaller."""
 
 
 class Consumer:
     """Takes the messages of one queue, `concurrency` at a time, and hands them to `execute`.
 
-    `name` is unique among all consumers that use this Redis: the claims are replayed by it. `overdue` tells what
-    becomes of a message whose handler ignores that its time is over; without it, nothing is done about those.
+    `name` is unique among all consumers that use this Redis: the claims are replayed by it. `failed` tells what
+    becomes of a message whose handler ignores that its time is over, or cancels itself.
     """
 
-    def __init__(self, broker: Broker, execute: Execute, name: str, overdue: Overdue | None = None) -> None:
-        self._broker, self._execute, self.name = broker, execute, name
-        self._overdue = overdue
-        self._queue = broker.queue
+    def __init__(self, broker: Broker, execute: Execute, name: str, failed: Failed) -> None:
+        self._broker, self._execute, self.name, self._failed = broker, execute, name, failed
+        self.queue = broker.queue
         self._bell = broker.bell()
+        self._lanes = Lanes(self._work, self.queue.concurrency, f"lane {self.queue.name}")
+        self._settler = Settler(broker, self._let_go)
         self._held: dict[Receipt, Held] = {}
-        self._running = 0
-        self._slot_free = asyncio.Event()
+        self._run_s = float("inf")
+        """How long handlers run, a moving average."""
+        self._room_found = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._ended = asyncio.Event()
         self._fault: BaseException | None = None
+        self._losses: asyncio.Queue[Held] = asyncio.Queue()
+        self._unstarted: list[Held] = []
+        self._claims: asyncio.Task[None] | None = None
+        self._claimed_at = asyncio.get_running_loop().time()
+        self._full = False
 
     @property
     def held(self) -> int:
         """Messages whose lease this consumer holds."""
         return len(self._held)
 
-    @property
-    def list_key(self) -> str:
-        """The ready list it consumes."""
-        return self._queue.key
-
     def stop(self) -> None:
-        """Take nothing new. `run()` returns when what is held has been settled. Works before start and twice."""
+        """Take nothing new. `run()` returns when what runs has been settled. Works before start and twice."""
         self._stopping.set()
-        self._slot_free.set()
+        self._unstarted += self._lanes.take_back()
+        self._room_found.set()
         self._bell.silence()
 
     async def run(self) -> None:
         """Claim, run and settle until stopped. Raises what went wrong with our own code, never Redis's outages."""
-        renewal = asyncio.create_task(self._renew_leases(), name=f"leases {self.name}")
-        claims = asyncio.create_task(self._claim_until_stopped(), name=f"claims {self.name}")
+        settler = self._part(self._settler.run(), "settler")
+        overseer = self._part(self._oversee(), "overseer")
+        for part in (settler, overseer):
+            part.add_done_callback(self._part_ended)
         try:
-            await asyncio.wait({renewal, claims}, return_when=asyncio.FIRST_COMPLETED)
-            if renewal.done():
-                renewal.result()
-            await claims
+            while not self._stopping.is_set():
+                self._claims = self._part(self._claim_until_stopped(), "claims")
+                await asyncio.wait([self._claims])  # cut off only by `restart`
+            await self._give_back([held for held in self._unstarted if not held.given_up])
             while self._held and self._fault is None:
-                self._idle.clear()
-                await self._idle.wait()
+                self._ended.clear()
+                await self._ended.wait()
             if self._fault is not None:
                 raise self._fault
         finally:
-            for task in (renewal, claims):
+            parts = {task for task in (settler, overseer, self._claims) if task is not None}
+            for task in parts:
                 task.cancel()
-            await asyncio.wait({renewal, claims})
+            await asyncio.wait(parts)
+            await self._lanes.aclose()
             await self._bell.aclose()
 
     def cancel(self, message_id: str) -> None:
-        """Cancel the coroutine of a message that this consumer holds; its outcome is then Cancelled."""
-        for receipt, held in self._held.items():
-            if receipt.id == message_id and held.task is not None and not held.settling and not held.cancelled:
-                held.cancelled = True
+        """Cancel a message that this consumer holds; its outcome is then Cancelled."""
+        for held in [held for receipt, held in self._held.items() if receipt.id == message_id]:
+            if held.settling or held.cancelled:
+                continue
+            held.cancelled = True
+            if held.task is not None:
                 held.task.cancel()
+            elif self._lanes.remove(held):
+                self._settle(held, Cancelled())
 
     async def abandon(self) -> None:
         """Cancel what still runs and give it back with no attempt used. Call after `stop()`."""
         running = [held for held in self._held.values() if not held.settling]
+        for held in running:
+            held.given_up = True
         await self._cancel(running)
-        if running:
-            await self._broker.release([held.receipt for held in running])
-            log.info("released", queue=self._queue.name, count=len(running))
+        await self._give_back(running)
+
+    # What other threads ask and tell
+
+    def renewable(self, stuck_s: float) -> list[Receipt]:
+        """Return the receipts to be renewed, the event loop having been stuck for `stuck_s`. Thread-safe.
+
+        None once the loop has been stuck for longer than a handler may take: somebody else shall have them.
+        """
+        return [] if stuck_s > self.queue.timeout_s else list(self._held)
+
+    def renewed(self, receipts: Sequence[Receipt], answers: Sequence[int]) -> None:
+        """Take note of what became of a renewal: cancel what was asked to be, and what is no longer ours."""
+        for receipt, answer in zip(receipts, answers, strict=True):
+            if answer == 2:
+                self.cancel(receipt.id)
+            elif answer == 0 and (held := self._held.get(receipt)) is not None and not held.settling:
+                log.warning("lease lost", queue=self.queue.name, id=receipt.id)
+                held.given_up = True
+                if held.task is not None:
+                    held.task.cancel()
+                else:
+                    self._lanes.remove(held)
+                self._losses.put_nowait(held)
+
+    def at_work(self, task: asyncio.Task[Any] | None) -> str | None:
+        """Return the id of the message that a lane works on; None when it is no lane of ours."""
+        return next((held.receipt.id for held in list(self._held.values()) if held.task is task), None)
+
+    # Proof of life
+
+    @property
+    def silent_s(self) -> float:
+        """For how long bell, claim or settle has not been answered, whichever is longest. 0: all slots are taken."""
+        now = asyncio.get_running_loop().time()
+        return max(0.0 if self._full else now - self._claimed_at, now - self._settler.answered_at)
+
+    def restart(self) -> None:
+        """Begin anew with claiming, on a new connection: for a watchdog that finds it stuck."""
+        if self._claims is not None:
+            self._claims.cancel()
+        self._bell.restart()
 
     # Claiming
 
     async def _claim_until_stopped(self) -> None:
-        token, backoff = claim_token(), Backoff()
+        token, unsure, backoff = claim_token(), False, Backoff()
         while not self._stopping.is_set():
             room = await self._room()
+            if self._stopping.is_set():
+                break
             try:
                 claim = await self._broker.claim(token, self.name, room)
+                token, unsure = claim_token(), False
                 backoff.reset()
-                token = claim_token()
-                if self._stopping.is_set():
-                    await self._broker.release([message.receipt for message in claim.messages])
-                    break
-                for message in claim.messages:
-                    self._start(message)
+                self._claimed_at = asyncio.get_running_loop().time()
+                self._take(claim.messages)
                 if len(claim.messages) < room:
                     await self._bell.wait(claim.next_due_s)
             except OUTAGES as error:
+                unsure = True  # it may have run: asked again with its token, it gives the same
                 await self._wait_out(error, backoff)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - ends `run`, which raises it
+                self._break(error)
+        if unsure:
+            await self._recover_claim(token)
         await self._pass_the_bell_on()
 
+    async def _recover_claim(self, token: str) -> None:
+        """Learn what a claim took whose answer never came, so that it is given back, and not found as a crash."""
+        try:
+            self._take((await self._broker.claim(token, self.name, 1)).messages)
+        except MqError:
+            return  # Redis is still away: the leases expire
+
+    def _take(self, messages: Sequence[Claimed]) -> None:
+        taken = [Held(claimed) for claimed in messages]
+        for held in taken:
+            self._held[held.claimed.receipt] = held
+        if self._stopping.is_set():
+            self._unstarted += taken
+        else:
+            self._lanes.put(taken)
+
     async def _room(self) -> int:
-        """Wait for a free slot and return how many there are. Settles under way hold back as many again."""
-        slots = self._queue.concurrency
+        """Wait for free slots and return how many messages to claim. Settles under way hold back twice as many."""
+        slots = self.queue.concurrency
         while not self._stopping.is_set():
-            room = min(slots - self._running, 2 * slots - len(self._held))
-            if room > 0:
-                return room
-            self._slot_free.clear()
-            await self._slot_free.wait()
+            ahead = self._ahead()
+            room = min(slots + ahead - self._lanes.busy, 3 * slots + ahead - len(self._held))
+            if room > ahead / 2:  # those ahead are claimed in few large claims, while the ones before them run
+                self._full = False
+                return min(room, max(slots, _AHEAD_LEAST), 1000)
+            self._full = True
+            self._room_found.clear()
+            await self._room_found.wait()
         return 1
 
+    def _ahead(self) -> int:
+        """Return how many messages to claim beyond the free slots: as many as start in next to no time."""
+        slots = self.queue.concurrency
+        return int(min(max(slots, _AHEAD_LEAST), slots * _AHEAD_S / max(self._run_s, 1e-6)))
+
     async def _wait_out(self, error: MqError, backoff: Backoff) -> None:
-        if not isinstance(error, Unavailable):  # those are logged once an outage, by the connections
-            log.error("queue out of order", queue=self._queue.name, error=str(error))
+        waiting = self._part(wait_out(error, backoff.next_s(), self.queue.name), "outage")
+        stopped = self._part(self._stopping.wait(), "outage, stopped")
         try:
-            async with asyncio.timeout(backoff.next_s()):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+            await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            stopped.cancel()
 
     async def _pass_the_bell_on(self) -> None:
         """A token that we took, or that woke our cut-off BLPOP, belongs to whoever still consumes."""
@@ -172,108 +246,99 @@ class Consumer:
 
     # Running and settling
 
-    def _start(self, claimed: Claimed) -> None:
-        held = Held(claimed, asyncio.get_running_loop().time())
-        self._held[claimed.receipt] = held
-        self._running += 1
-        held.task = asyncio.create_task(self._work(claimed, held), name=f"message {claimed.receipt.id}")
-        held.task.add_done_callback(lambda task: self._finished(held, task))
-
-    async def _work(self, claimed: Claimed, held: Held) -> None:
+    async def _work(self, held: Held) -> None:
+        claimed = held.claimed
+        held.started_at = began_at = time.monotonic()
         try:
             outcome = await self._execute(claimed)
-        except asyncio.CancelledError:
-            if held.given_up or not held.cancelled:
+        except asyncio.CancelledError as error:
+            if self._lanes.closing:
                 raise
-            if held.task is not None:
-                held.task.uncancel()
-            outcome = Cancelled()
-        finally:
-            self._free_slot(held)
-        if held.given_up:
+            took_s = time.monotonic() - began_at
+            outcome = Cancelled() if held.cancelled else self._failed(claimed, error, took_s)
+        except Exception as error:  # noqa: BLE001 - ends `run`, which raises it
+            self._break(error)
             return
+        took_s = time.monotonic() - began_at
+        self._run_s = took_s if self._run_s == float("inf") else self._run_s + (took_s - self._run_s) / 16
+        if not held.given_up:
+            self._settle(held, outcome)
+        self._room_found.set()
+
+    def _settle(self, held: Held, outcome: Outcome) -> None:
         held.settling = True
-        if not await self._broker.settle(claimed.receipt, outcome):
-            log.warning("stale receipt", queue=self._queue.name, id=claimed.receipt.id)
+        self._settler.put(held, outcome)
 
     def _let_go(self, held: Held) -> None:
-        """Hold the message no longer: its slot is free, and a drain need not wait for it."""
-        self._held.pop(held.receipt, None)
-        self._free_slot(held)
-        self._slot_free.set()  # also when the slot was free: a settle held back a claim
+        """Hold the message no longer."""
+        self._held.pop(held.claimed.receipt, None)
+        self._room_found.set()
         if not self._held:
-            self._idle.set()
+            self._ended.set()
 
-    def _free_slot(self, held: Held) -> None:
-        if not held.slot_freed:
-            held.slot_freed = True
-            self._running -= 1
-            self._slot_free.set()
+    def _part_ended(self, part: asyncio.Task[Any]) -> None:
+        if not part.cancelled() and (error := part.exception()) is not None:
+            self._break(error)
 
-    def _finished(self, held: Held, task: asyncio.Task[None]) -> None:
-        self._let_go(held)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fault = error
-            self._idle.set()
-            self.stop()
+    def _break(self, error: BaseException) -> None:
+        self._fault = error
+        self._ended.set()
+        self.stop()
 
-    # Leases
+    # Leases that end otherwise
 
-    async def _renew_leases(self) -> None:
-        interval_s = self._queue.lease_s / 3
-        backoff = Backoff(most_s=min(1.0, interval_s))
+    async def _oversee(self) -> None:
+        """Look after handlers that ought to have ended, and show that an idle consumer can still settle."""
         while True:
-            await asyncio.sleep(interval_s)
-            while self._held:
-                try:
-                    await self._let_overdue_go()
-                    await self._renew_once()
-                except OUTAGES:
-                    await asyncio.sleep(backoff.next_s())
-                else:
-                    backoff.reset()
-                    break
+            losses = []
+            try:
+                async with asyncio.timeout(_TICK_S):
+                    losses.append(await self._losses.get())
+            except TimeoutError:
+                pass
+            while not self._losses.empty():
+                losses.append(self._losses.get_nowait())
+            await self._leave_behind(losses)
+            self._let_overdue_go()
+            try:
+                if asyncio.get_running_loop().time() - self._settler.answered_at > _PROVE_S:
+                    await self._settler.prove()
+            except OUTAGES:
+                continue
 
-    async def _renew_once(self) -> None:
-        receipts = list(self._held)
-        for i in range(0, len(receipts), _RENEW_BATCH):
-            batch = receipts[i : i + _RENEW_BATCH]
-            answers = await self._broker.renew(batch, self.name)
-            answered = list(zip(batch, answers, strict=True))
-            for receipt, answer in answered:
-                if answer == 2:
-                    self.cancel(receipt.id)
-            await self._lose([receipt for receipt, answer in answered if answer == 0])
-
-    async def _let_overdue_go(self) -> None:
+    def _let_overdue_go(self) -> None:
         """Report handlers that were cancelled at their timeout and go on; settle for them, and free their slots."""
-        if self._overdue is None:
-            return
-        limit = asyncio.get_running_loop().time() - self._queue.timeout_s - _STUBBORN_S
-        for held in [held for held in self._held.values() if held.started_at < limit and not held.settling]:
-            log.error("handler ignores its timeout", queue=self._queue.name, id=held.receipt.id)
+        limit = time.monotonic() - self.queue.timeout_s - _STUBBORN_S
+        for held in [held for held in self._held.values() if 0 < held.started_at < limit and not held.settling]:
+            log.error("handler ignores its timeout", queue=self.queue.name, id=held.receipt.id)
             held.given_up = True
-            await self._broker.settle(held.receipt, self._overdue(held.claimed))
+            error = TimeoutError(f"the handler ignored its cancellation after {self.queue.timeout_s:g} s")
+            self._lanes.forsake(held)
+            self._settle(held, self._failed(held.claimed, error, self.queue.timeout_s))
+
+    async def _cancel(self, running: Sequence[Held]) -> None:
+        for held in running:
+            if held.task is not None:
+                held.task.cancel()
+            else:
+                self._lanes.remove(held)
+        await self._leave_behind(running)
+
+    async def _leave_behind(self, cancelled: Sequence[Held]) -> None:
+        """Wait for handlers that have been cancelled; those that go on regardless lose their lane."""
+        for held in await self._lanes.wait_left(cancelled, _STUBBORN_S):
+            log.error("handler ignores cancellation", queue=self.queue.name, id=held.receipt.id)
+            self._lanes.forsake(held)
+        for held in cancelled:
             self._let_go(held)
 
-    async def _lose(self, receipts: Sequence[Receipt]) -> None:
-        lost = [self._held[receipt] for receipt in receipts if receipt in self._held]
-        lost = [held for held in lost if not held.settling]
-        for held in lost:
-            log.warning("lease lost", queue=self._queue.name, id=held.receipt.id)
-        await self._cancel(lost)
-
-    async def _cancel(self, held: Sequence[Held]) -> None:
-        tasks = set()
-        for one in held:
-            one.given_up = True
-            if one.task is not None:
-                one.task.cancel()
-                tasks.add(one.task)
-        if not tasks:
+    async def _give_back(self, messages: Sequence[Held]) -> None:
+        if not messages:
             return
-        _, stubborn = await asyncio.wait(tasks, timeout=_STUBBORN_S)
-        for one in held:
-            if one.task in stubborn:
-                log.error("handler ignores cancellation", queue=self._queue.name, id=one.receipt.id)
-                self._let_go(one)
+        await self._broker.release([held.receipt for held in messages])
+        for held in messages:
+            self._let_go(held)
+        log.info("released", queue=self.queue.name, count=len(messages))
+
+    def _part(self, run: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(run, name=f"{name} {self.name}")

@@ -6,10 +6,13 @@ Called by the consumers, once a delivery. Whatever a handler does (return, raise
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Executor
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -58,35 +61,64 @@ class Execution:
         Raises CancelledError only when this task was cancelled from outside; a handler that raises it by itself
         has failed.
         """
-        started, at_ms = time.monotonic(), time.time_ns() // 1_000_000
+        started = time.monotonic()
         try:
             body = self.handler.decode(claimed.body, claimed.meta)
         except Exception as error:  # noqa: BLE001 - also a too deep nesting, and what a type's own check raises
-            return Dead("undecodable", self._attempt(error, at_ms, started))
+            return Dead("undecodable", self._attempt(claimed, error, started))
         try:
-            return Done(await self._result(body, claimed))
+            result = JSON.encode(await self._call(body, claimed))
+            if len(result) > RESULT_BYTES:
+                raise ResultTooLarge(f"the result has {len(result)} bytes, at most {RESULT_BYTES} are kept")
+            return Done(result)
         except Retry as wish:
-            return self._asked_again(claimed, wish, at_ms, started)
+            return self._asked_again(claimed, wish, started)
         except Reject as wish:
-            return Dead("rejected", self._attempt(wish, at_ms, started))
+            return Dead("rejected", self._attempt(claimed, wish, started))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return self._failed(claimed, self._attempt(error, at_ms, started))
+            return self._failed(claimed, self._attempt(claimed, error, started))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the edge: the handler is not ours, nor is its sys.exit()
-            return self._failed(claimed, self._attempt(error, at_ms, started))
+            return self._failed(claimed, self._attempt(claimed, error, started))
 
-    def overdue(self, claimed: Claimed) -> Outcome:
-        """Say what a run comes to whose handler was cancelled at its timeout and went on regardless."""
-        error = TimeoutError(f"the handler ignored its cancellation after {self.queue.timeout_s:g} s")
-        at_ms = time.time_ns() // 1_000_000 - int(self.queue.timeout_s * 1000)
-        return self._failed(claimed, self._attempt(error, at_ms, time.monotonic() - self.queue.timeout_s))
+    def failed(self, claimed: Claimed, error: BaseException, took_s: float) -> Outcome:
+        """Say what a run comes to that did not end as it should: its handler cancelled itself, or goes on for ever."""
+        return self._failed(claimed, self._attempt(claimed, error, time.monotonic() - took_s))
 
-    async def _result(self, body: object, claimed: Claimed) -> bytes:
-        message = Message(
+    async def _call(self, body: object, claimed: Claimed) -> Any:
+        """Call the handler, in a context of its own, and return what it returns.
+
+        Its first step runs without a deadline: what has not suspended yet could not be cancelled, and what never
+        does, as most small handlers, is spared a timer.
+        """
+        handler = self.handler
+        args = (body, self._message(claimed)) if handler.wants_message else (body,)
+        if not handler.suspends:
+            return await self._in_time(handler.call_in(self.threads, args))
+        context = copy_context()
+        coroutine = context.run(handler.function, *args)
+        try:
+            awaited = context.run(coroutine.send, None)
+        except StopIteration as end:
+            return end.value
+        return await self._in_time(_rest_of(coroutine, context, awaited))
+
+    async def _in_time(self, rest: Awaitable[Any]) -> Any:
+        deadline = asyncio.timeout(self.queue.timeout_s)
+        try:
+            async with deadline:
+                return await rest
+        except TimeoutError:
+            if deadline.expired():
+                raise TimeoutError(f"the handler took longer than {self.queue.timeout_s:g} s") from None
+            raise
+
+    def _message(self, claimed: Claimed) -> Message:
+        return Message(
             claimed.receipt.id,
             self.queue.name,
             claimed.meta.headers,
@@ -94,24 +126,12 @@ class Execution:
             claimed.sent_ms,
             partial(self.report, claimed.receipt) if self.report else None,
         )
-        deadline = asyncio.timeout(self.queue.timeout_s)
-        try:
-            async with deadline:
-                result = await self.handler.call(body, message, self.threads)
-        except TimeoutError:
-            if deadline.expired():
-                raise TimeoutError(f"the handler took longer than {self.queue.timeout_s:g} s") from None
-            raise
-        encoded = JSON.encode(result)
-        if len(encoded) > RESULT_BYTES:
-            raise ResultTooLarge(f"the result has {len(encoded)} bytes, at most {RESULT_BYTES} are kept")
-        return encoded
 
-    def _asked_again(self, claimed: Claimed, wish: Retry, at_ms: int, started: float) -> Outcome:
+    def _asked_again(self, claimed: Claimed, wish: Retry, started: float) -> Outcome:
         try:
-            return self._failed(claimed, self._attempt(wish, at_ms, started), wish.delay_ms)
+            return self._failed(claimed, self._attempt(claimed, wish, started), wish.delay_ms)
         except ValueError as error:
-            return self._failed(claimed, self._attempt(error, at_ms, started))
+            return self._failed(claimed, self._attempt(claimed, error, started))
 
     def _failed(self, claimed: Claimed, attempt: Attempt, delay_ms: int | None = None) -> Outcome:
         failures = claimed.attempts + 1
@@ -123,17 +143,33 @@ class Execution:
             delay_ms = attempt_delay_ms(failures, first_s, self.queue.retry_max_s)
         return RetryIn(delay_ms, attempt)
 
-    def _attempt(self, error: BaseException, at_ms: int, started: float) -> Attempt:
+    def _attempt(self, claimed: Claimed, error: BaseException, started: float) -> Attempt:
         wanted = isinstance(error, (Retry, Reject, msgspec.MsgspecError))
         trace = "" if wanted else "".join(traceback.format_exception(error))[-_TRACEBACK_CHARS:]
         return Attempt(
-            at_ms=at_ms,
+            at_ms=claimed.claimed_ms,
             took_ms=int((time.monotonic() - started) * 1000),
             type=type(error).__name__,
             text=_storable(_text(error)[:_TEXT_CHARS]),
             traceback=_storable(trace),
             by=self.by,
         )
+
+
+@types.coroutine
+def _rest_of(coroutine: Coroutine[Any, Any, Any], context: Context, awaited: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that has suspended on `awaited`, each step in its own context."""
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:  # noqa: BLE001 - thrown in by the task, and handed on
+            step: partial[Any] = partial(coroutine.throw, error)
+        else:
+            step = partial(coroutine.send, sent)
+        try:
+            awaited = context.run(step)
+        except StopIteration as end:
+            return end.value
 
 
 def _storable(text: str) -> str:

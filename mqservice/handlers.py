@@ -39,6 +39,10 @@ class Handler:
         args = (body, message) if self.wants_message else (body,)
         if self.suspends:
             return await self.function(*args)
+        return await self.call_in(threads, args)
+
+    async def call_in(self, threads: Executor | None, args: tuple[Any, ...]) -> Any:
+        """Call a plain function in a thread and return what it returns."""
         return await asyncio.get_running_loop().run_in_executor(threads, self._call_plain, args)
 
     def _call_plain(self, args: tuple[Any, ...]) -> Any:

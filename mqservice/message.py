@@ -73,6 +73,8 @@ class Claimed(NamedTuple):
     """Failed attempts so far; this delivery is attempt `attempts + 1`."""
     crashes: int
     sent_ms: int
+    claimed_ms: int = 0
+    """When this delivery began. As all times of messages by the clock of Redis, in epoch ms."""
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -8,9 +8,10 @@ import asyncio
 import structlog
 
 from mqservice.broker import Broker
-from mqservice.consumer import OUTAGES, Execute
+from mqservice.consumer import Execute
 from mqservice.message import Claimed, Dead, RetryIn
 from mqservice.retry import Backoff
+from mqservice.settling import OUTAGES
 
 log = structlog.get_logger()
 
@@ -24,6 +25,16 @@ class Popper:
         self._running: set[asyncio.Task[None]] = set()
         self._slot_free = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._answered_at = asyncio.get_running_loop().time()
+        self._full = False
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the pop has not been answered. 0: all slots are taken."""
+        return 0.0 if self._full else asyncio.get_running_loop().time() - self._answered_at
+
+    def restart(self) -> None:
+        """Do nothing: cutting off a pop that is stuck could lose what it took. Its own deadline ends it."""
 
     @property
     def held(self) -> int:
@@ -41,6 +52,7 @@ class Popper:
         try:
             while not self._stopping.is_set():
                 room = self._broker.queue.concurrency - len(self._running)
+                self._full = room <= 0
                 if room <= 0:
                     self._slot_free.clear()
                     await self._slot_free.wait()
@@ -48,6 +60,7 @@ class Popper:
                 try:
                     for claimed in await self._pop.take(room):
                         self._start(claimed)
+                    self._answered_at = asyncio.get_running_loop().time()
                     backoff.reset()
                 except OUTAGES:
                     await asyncio.sleep(backoff.next_s())

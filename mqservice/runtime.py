@@ -28,14 +28,18 @@ from mqservice.executor import Execution
 from mqservice.following import follow
 from mqservice.handlers import Handler, Registry
 from mqservice.idempotency import Idempotency
+from mqservice.lag import LoopLag
+from mqservice.leases import Renewal
 from mqservice.message import Outgoing
 from mqservice.operations import Operations
 from mqservice.popper import Popper
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
 from mqservice.scheduler import Scheduler
+from mqservice.sidecar import Sidecar
 from mqservice.subscriber import Subscriber
 from mqservice.views import MessageView, Views
+from mqservice.watchdog import READY_S, Watchdog
 from mqservice.web.context import Context
 from mqservice.web.server import Server
 
@@ -79,6 +83,9 @@ class Runtime:
         self._consumers: list[Consumer | Popper] = []
         self._subscribers: list[Subscriber] = []
         self._scheduler: Scheduler | None = None
+        self._sidecar: Sidecar | None = None
+        self.lag = LoopLag(self._at_work)
+        self.watchdog: Watchdog | None = None
         self._draining: set[asyncio.Task[None]] = set()
         """The watched tasks that end by themselves after `stop()`."""
         self._watched: dict[asyncio.Task[None], str] = {}
@@ -102,6 +109,7 @@ class Runtime:
         """Bring everything up in order, HTTP last. On any error nothing is left behind."""
         runtime = cls(config, registry, parts)
         try:
+            runtime._watch(runtime.lag.beat(), "lag")
             await runtime._start_redis()
             await runtime._start_subscription()
             if parts.consumers:
@@ -178,6 +186,8 @@ class Runtime:
                 async with asyncio.timeout(_SETTLE_S):
                     await consumer.abandon()
         await self._wait_for_handlers(_SETTLE_S, None)  # 6. the last outcomes reach Redis
+        if self._sidecar is not None:
+            await self._sidecar.stop()
         await self._end_tasks()
         if self.server is not None:
             await self.server.aclose()  # 7. answers under way are finished
@@ -219,9 +229,15 @@ class Runtime:
             live.cancel()
             raise Unavailable(f"Redis did not confirm the subscriptions within {_LIVE_S:g} s")
 
+    def _at_work(self, task: asyncio.Task[Any] | None) -> dict[str, str]:
+        for consumer in self._consumers:
+            if isinstance(consumer, Consumer) and (message_id := consumer.at_work(task)) is not None:
+                return {"queue": consumer.queue.name, "id": message_id}
+        return {}
+
     def _cancel(self, list_key: str, message_id: str) -> None:
         for consumer in self._consumers:
-            if isinstance(consumer, Consumer) and consumer.list_key == list_key:
+            if isinstance(consumer, Consumer) and consumer.queue.key == list_key:
                 consumer.cancel(message_id)
 
     async def _start_consumers(self) -> None:
@@ -231,6 +247,12 @@ class Runtime:
             raise NoSuchQueue(f"no handler for queue {', '.join(sorted(unknown))}; there are: {', '.join(handlers)}")
         for name in sorted(wanted):
             await self._start_consumer(handlers[name])
+        consumers = [consumer for consumer in self._consumers if isinstance(consumer, Consumer)]
+        renewal = Renewal(consumers, asyncio.get_running_loop(), self._redis().again, lambda: self.lag.stuck_s)
+        self._sidecar = Sidecar([renewal.run, self.lag.watch])
+        self._sidecar.start()
+        self.watchdog = Watchdog(self._consumers, self._redis())
+        self._watch(self.watchdog.run(), "watchdog")
 
     async def _start_consumer(self, handler: Handler) -> None:
         broker = self.broker(handler.name)
@@ -239,7 +261,7 @@ class Runtime:
         execution = Execution(handler, broker.queue, self.name, self._threads, broker.progress)
         once = broker.queue.delivery == "at-most-once"
         consumer = (
-            Popper(broker, execution.run, name) if once else Consumer(broker, execution.run, name, execution.overdue)
+            Popper(broker, execution.run, name) if once else Consumer(broker, execution.run, name, execution.failed)
         )
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
@@ -271,10 +293,22 @@ class Runtime:
             idempotency=Idempotency(self._redis()),
             schedules=self.schedules,
             publish=self.publish,
-            is_ready=lambda: self._ready,
+            not_ready=self._not_ready,
+            is_alive=self._is_alive,
         )
         self.server = Server(context, self._config.http)
         await self.server.start()
+
+    def _not_ready(self) -> str:
+        """Return why this process should get no traffic, or nothing."""
+        if not self._ready:
+            return "starting, draining or failed"
+        if self.watchdog is not None and self.watchdog.silent_s > READY_S:
+            return f"no answer to its consumers for {self.watchdog.silent_s:.0f} s"
+        return ""
+
+    async def _is_alive(self) -> bool:
+        return self.watchdog is None or await self.watchdog.is_alive()
 
     def _channel_key(self, channel: str) -> str:
         configured = self._config.channel_key(channel)

@@ -23,12 +23,12 @@ from typing import Literal
 import structlog
 
 from mqservice.config import QueueOptions
-from mqservice.consumer import OUTAGES
 from mqservice.errors import OutOfMemory, Unavailable, WrongType
 from mqservice.message import encode_body
 from mqservice.retry import Backoff
 from mqservice.schedule_store import Changes, Schedules, Stored
 from mqservice.schedules import Schedule, message_id, next_due, pending
+from mqservice.settling import OUTAGES
 
 log = structlog.get_logger()
 

@@ -34,8 +34,10 @@ class Context:
     """The schedules of all processes."""
     publish: Callable[[str, bytes], Awaitable[int]]
     """Publish a body to a channel by our name; the number of receivers."""
-    is_ready: Callable[[], bool]
-    """False before the start is complete, while draining, and when a part has died."""
+    not_ready: Callable[[], str]
+    """Why this process should get no traffic: it starts, drains, a part has died, a consumer is not answered; or ""."""
+    is_alive: Callable[[], Awaitable[bool]]
+    """False when only a restart helps: a consumer is stuck, though Redis answers."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -138,7 +138,13 @@ ROUTES: Final = (
         "DELETE", SCHEDULE, schedules.delete, "schedules",
         {204: Answer("It is gone.")}, NoQuery, problems=("no-such-schedule",),
     ),
-    Route("GET", "/livez", health.livez, "service", {200: Answer("The event loop turns.", TEXT)}),
+    Route(
+        "GET", "/livez", health.livez, "service",
+        {
+            200: Answer("It lives.", TEXT),
+            503: Answer("A consumer is stuck: restart it.", TEXT, ("Retry-After",)),
+        },
+    ),
     Route(
         "GET", "/readyz", health.readyz, "service",
         {

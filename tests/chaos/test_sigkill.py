@@ -59,13 +59,13 @@ def test_sigkill_when_leases_are_held_then_taken_over_within_lease_plus_2_s(url:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         with serving(url, *SERVE, **environ) as victim:
             victim.started()
-            client.rpush("mq:slow", *["1.5"] * 20)
+            client.rpush("mq:slow", *["5"] * 20)  # longer than a process needs to start
             wait_for(lambda: client.llen("started") == 20)
             with serving(url, *SERVE, **environ) as heir:
                 heir.started()
                 victim.signal(signal.SIGKILL)
                 wait_for(lambda: client.llen("started") == 40, LEASE_S + 2)
-                wait_for(lambda: counts(client, "slow")["done"] == 20)
+                wait_for(lambda: counts(client, "slow")["done"] == 20, 15)
         assert len(set(client.lrange("handled", 0, -1))) == 20
         assert counts(client, "slow")["sent"] == 20
 

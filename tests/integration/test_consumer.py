@@ -16,7 +16,8 @@ from mqservice.consumer import Consumer, Execute
 from mqservice.errors import Refused
 from mqservice.executor import Execution
 from mqservice.handlers import Registry
-from mqservice.message import Claimed, Done, Outcome, Outgoing
+from mqservice.leases import Renewal
+from mqservice.message import Attempt, Claimed, Dead, Done, Outcome, Outgoing
 from tests.waiting import until, until_async
 
 K = "mq:jobs"
@@ -25,13 +26,21 @@ K = "mq:jobs"
 @asynccontextmanager
 async def consuming(broker: Broker, execute: Execute, name: str = "c1") -> AsyncIterator[Consumer]:
     """Run a consumer for the length of the block, then drain it."""
-    consumer = Consumer(broker, execute, name)
+    consumer = Consumer(broker, execute, name, failed)
     running = asyncio.create_task(consumer.run(), name="consumer under test")
+    renewal = Renewal([consumer], asyncio.get_running_loop(), broker._connections.again, lambda: 0.0)
+    renewing = asyncio.create_task(renewal.run(), name="renewal under test")
     try:
         yield consumer
     finally:
         consumer.stop()
         await asyncio.wait_for(running, 5)
+        renewing.cancel()
+        await asyncio.wait([renewing])
+
+
+def failed(claimed: Claimed, error: BaseException, took_s: float) -> Outcome:
+    return Dead("failed", Attempt(type=type(error).__name__, text=str(error), took_ms=int(took_s * 1000)))
 
 
 async def taken_by_somebody_else(redis: Redis, message_id: str) -> None:
@@ -232,7 +241,7 @@ async def test_run_when_a_handler_ignores_its_timeout_then_settled_for_it_and_it
     registry.handler("jobs", {})(handle)
     execution = Execution(registry.handlers["jobs"], broker.queue, "here")
     await broker.send_many([Outgoing("stubborn", b"1"), Outgoing("next", b"2")])
-    consumer = Consumer(broker, execution.run, "c1", execution.overdue)
+    consumer = Consumer(broker, execution.run, "c1", execution.failed)
     running = asyncio.create_task(consumer.run(), name="consumer under test")
     await until(lambda: seen == [1, 2])
     assert await redis_client.hget(f"{{{K}}}:m:stubborn", "state") == b"scheduled"
@@ -256,7 +265,7 @@ async def test_stop_when_a_handler_ignores_its_timeout_then_the_drain_ends_witho
         return Done(b"null")
 
     await broker.send(Outgoing("stubborn", b"1"))
-    consumer = Consumer(broker, execute, "c1", lambda _: Done(b"null"))
+    consumer = Consumer(broker, execute, "c1", failed)
     running = asyncio.create_task(consumer.run(), name="consumer under test")
     await until(lambda: started)
     consumer.stop()
@@ -323,7 +332,7 @@ async def test_run_when_our_own_code_fails_then_ends_with_that_error(
         raise Refused("a script of ours is wrong")
 
     monkeypatch.setattr(broker, "claim", refused)
-    consumer = Consumer(broker, collecting([]), "c1")
+    consumer = Consumer(broker, collecting([]), "c1", failed)
     with pytest.raises(Refused, match="script of ours"):
         await consumer.run()
 

@@ -1,10 +1,12 @@
 """The executor: whatever a handler does, an outcome comes of it."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -51,7 +53,8 @@ def execution(
 
 
 def claimed(body: bytes = b"7", meta: Meta = NO_META, attempts: int = 0) -> Claimed:
-    return Claimed(Receipt("id-1", 1), body, meta, attempts, crashes=0, sent_ms=SENT_MS)
+    receipt = Receipt("id-1", "8000000000000001")
+    return Claimed(receipt, body, meta, attempts, crashes=0, sent_ms=SENT_MS, claimed_ms=SENT_MS + 5)
 
 
 def raising(error: BaseException) -> Callable[[Any], Any]:
@@ -148,7 +151,7 @@ async def test_run_when_the_handler_raises_then_it_is_tried_again_and_the_attemp
     assert (attempt.type, attempt.text, attempt.by) == ("ValueError", "no such relay", "host-1")
     assert "no such relay" in attempt.traceback
     assert __file__ in attempt.traceback
-    assert attempt.at_ms > SENT_MS
+    assert attempt.at_ms == SENT_MS + 5
     assert 0 <= attempt.took_ms < 5_000
 
 
@@ -453,3 +456,48 @@ async def test_run_when_the_queue_or_the_message_sets_the_retry_then_that_is_the
     outcome = await failing.run(claimed()._replace(meta=Meta(retry_s=0.01)))
     assert isinstance(outcome, RetryIn)
     assert outcome.delay_ms <= 10
+
+
+async def test_run_when_handlers_set_context_variables_then_the_next_does_not_see_them() -> None:
+    seen, variable = [], ContextVar("variable", default="none")
+
+    async def read(body: int) -> None:
+        seen.append(variable.get())
+        variable.set("before")
+        if body == 2:
+            await asyncio.sleep(0)
+            seen.append(variable.get())
+            variable.set("after")
+
+    run = execution(read)
+    for body in (b"1", b"2", b"3"):
+        await run.run(claimed(body))
+    assert seen == ["none", "none", "before", "none"]
+
+
+async def test_run_when_the_handler_sets_a_timeout_of_its_own_then_it_strikes_in_that_handler() -> None:
+    async def read(body: int) -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "timed out"
+        raise AssertionError
+
+    assert await execution(read).run(claimed()) == Done(b'"timed out"')
+
+
+async def test_run_when_the_handler_awaits_again_and_again_then_each_answer_reaches_it() -> None:
+    async def read(body: int) -> list[int]:
+        found = []
+        for number in range(3):
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(future.set_result, number)
+            found.append(await future)
+        with contextlib.suppress(ValueError):
+            failing = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(failing.set_exception, ValueError())
+            await failing
+        return found
+
+    assert await execution(read).run(claimed()) == Done(b"[0,1,2]")

@@ -19,8 +19,11 @@ LAYERS = (
         *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store"),
     ),
-    ("handlers", "executor"),
-    ("consumer", "popper", "subscriber", "following", "scheduler"),
+    ("handlers", "executor", "held"),
+    (
+        *("consumer", "lanes", "settling", "popper", "subscriber", "following", "scheduler"),
+        *("sidecar", "leases", "lag", "watchdog"),
+    ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),
     ("cli.*", "demo", "testing", "pytest_plugin", "__init__", "__main__"),

@@ -1,0 +1,28 @@
+"""A message that this process holds the lease of, from its claim to its last answer."""
+
+import asyncio
+from dataclasses import dataclass
+
+from mqservice.message import Claimed, Receipt
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """A claimed message on its way through consumer, lane and settler."""
+
+    claimed: Claimed
+    started_at: float = 0.0
+    """Monotonic time at which its handler was called; 0: it waits for a lane."""
+    task: asyncio.Task[None] | None = None
+    """The lane that works on it now."""
+    settling: bool = False
+    """Its outcome is known and on its way."""
+    given_up: bool = False
+    """The lease is lost or given back: whatever the handler still does no longer counts."""
+    cancelled: bool = False
+    """Somebody cancelled the message, and its coroutine has been told."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """What proves the lease."""
+        return self.claimed.receipt

@@ -10,6 +10,9 @@ help: ## List these targets
 run: $(VENV)/run ## Start the service on http://localhost:5000 (with its own Valkey when no Redis answers)
 	@exec $(BIN)/mqservice serve
 
+demo: $(VENV)/run ## Run the service under a mixed load for ten minutes, to look at
+	@exec $(BIN)/mqservice demo
+
 test: $(VENV)/test ## Run all tests; they start their own servers
 	@$(BIN)/python -m pytest
 
@@ -45,4 +48,4 @@ $(VENV)/lint: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ $(VENV)/run $(VENV)/test
 
-.PHONY: help run test lint fmt bench clean
+.PHONY: help run demo test lint fmt bench clean

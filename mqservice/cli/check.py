@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 import click
 from rich.text import Text
 
-from mqservice.cli.config import config_option, json_option, load_or_exit, print_table
+from mqservice.cli.config import config_option, load_or_exit
+from mqservice.cli.examples import examples
+from mqservice.cli.output import json_option, print_table
 from mqservice.config import Loaded, RedisConfig, redacted
 from mqservice.connections import Connections, open_redis
 from mqservice.errors import EmbeddedError, MqError, Unavailable
@@ -28,7 +30,7 @@ class Row(NamedTuple):
     text: str
 
 
-@click.command()
+@click.command(epilog=examples("mqservice check", "mqservice check --json"))
 @config_option
 @json_option
 def check(path: Path | None, as_json: bool) -> None:

@@ -1,19 +1,20 @@
-"""`mqservice config show`, and how every command reads the configuration and prints a table."""
+"""`mqservice config`: what is configured, and files to deploy with; how every command reads the configuration."""
 
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from mqservice import deploy
+from mqservice.cli.examples import examples
+from mqservice.cli.output import json_option, print_document, print_table
 from mqservice.cli.problems import UsageProblem
-from mqservice.config import Loaded, load
 from mqservice.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mqservice.config import Loaded
 
 config_option = click.option(
     "--config",
@@ -22,15 +23,14 @@ config_option = click.option(
     type=click.Path(path_type=Path),
     help="The file to read; default MQSERVICE_CONFIG, then ./config.toml.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
-@click.group()
+@click.group(epilog=examples("mqservice config show", "mqservice config compose > compose.yaml"))
 def config() -> None:
-    """Look at the configuration."""
+    """Look at the configuration; print files to deploy with, as they fit the defaults."""
 
 
-@config.command()
+@config.command(epilog=examples("mqservice config show", "mqservice config show --json --config config.toml"))
 @config_option
 @json_option
 def show(path: Path | None, as_json: bool) -> None:
@@ -44,18 +44,29 @@ def show(path: Path | None, as_json: bool) -> None:
         print_table(("key", "value", "from"), rows)
 
 
-def load_or_exit(path: Path | None, flags: Mapping[str, tuple[str, object]] | None = None) -> Loaded:
+def load_or_exit(path: Path | None, flags: Mapping[str, tuple[str, object]] | None = None) -> "Loaded":
     """Read the configuration for a command; a ConfigError ends it with exit code 2."""
+    from mqservice.config import load  # noqa: PLC0415 - the texts to deploy with need none of it
+
     try:
         return load(path, flags=flags)
     except ConfigError as error:
         raise UsageProblem(str(error)) from error
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print a table on stdout; one row a line when it goes into a pipe or a file."""
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        # Text, since rich would take [brackets] in a plain string for markup.
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell, overflow="fold") for cell in row))
-    Console(width=None if sys.stdout.isatty() else 250, highlight=False).print(table)
+def _command(name: str, text: deploy.Text) -> click.Command:
+    @click.command(
+        name,
+        help=text.help,
+        epilog=examples(f"mqservice config {name} > {text.file}", f"mqservice config {name} --json"),
+    )
+    @json_option
+    def print_text(as_json: bool) -> None:
+        content = deploy.read(text)
+        print_document({"file": text.file, "text": content}) if as_json else click.echo(content, nl=False)
+
+    return print_text
+
+
+for _name, _text in deploy.TEXTS.items():
+    config.add_command(_command(_name, _text))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from mqservice.cli.examples import examples
 from mqservice.kitchen import Kitchen, run
 
 _CLOSED = {
@@ -16,7 +17,11 @@ _CLOSED = {
 }
 
 
-@click.command(epilog="Example:  mqservice kitchen --lang en --dishes 20 --seed 7")
+@click.command(
+    epilog=examples(
+        "mqservice kitchen --lang en --dishes 20 --seed 7", "mqservice kitchen --chefs 1 --eaters 4 --seconds 2"
+    )
+)
 @click.option("--lang", type=click.Choice(["zh", "en"]), default="zh", show_default=True, help="Language of the lines.")
 @click.option("--chefs", type=click.IntRange(0, 1000), default=3, show_default=True, help="How many cook.")
 @click.option("--eaters", type=click.IntRange(0, 1000), default=2, show_default=True, help="How many eat.")

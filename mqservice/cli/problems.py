@@ -2,6 +2,9 @@
 
 import click
 
+from mqservice.client import BadUrl, NoAnswer, Refused
+from mqservice.errors import MqError
+
 
 class UsageProblem(click.ClickException):
     """What was asked or configured makes no sense: exit 2, the message on stderr."""
@@ -19,3 +22,27 @@ class Unreachable(click.ClickException):
     """Redis or the service does not answer: exit 3."""
 
     exit_code = 3
+
+
+class NotFound(click.ClickException):
+    """There is no such message, queue or schedule: exit 4."""
+
+    exit_code = 4
+
+
+class TimedOut(click.ClickException):
+    """It had not ended when the wait was over: exit 5."""
+
+    exit_code = 5
+
+
+def of_api(error: MqError) -> click.ClickException:
+    """Return what ends a command after an error of the client."""
+    match error:
+        case BadUrl() | Refused(status=400):
+            return UsageProblem(str(error))
+        case NoAnswer() | Refused(status=502 | 503 | 504):
+            return Unreachable(str(error))
+        case Refused(status=404):
+            return NotFound(str(error))
+    return Failed(str(error))

@@ -8,7 +8,9 @@ import click
 import uvloop
 
 from mqservice import __version__, log
+from mqservice.cli.examples import examples
 from mqservice.cli.problems import Failed, Unreachable, UsageProblem
+from mqservice.cli.reload import serve_reloading
 from mqservice.config import Loaded, load
 from mqservice.errors import ConfigError, EmbeddedError, MqError, NoSuchQueue, Unavailable
 from mqservice.process import serve as serve_process
@@ -17,7 +19,7 @@ from mqservice.service import Service
 
 
 @click.command(
-    epilog="Examples:  mqservice serve --port 8080   |   mqservice serve --app shop:service --queues emails --no-http"
+    epilog=examples("mqservice serve --port 8080", "mqservice serve --app shop:service --queues emails --no-http")
 )
 @click.option("--config", "path", type=click.Path(path_type=Path), help="Configuration file.  [default: config.toml]")
 @click.option("--app", help="What to serve, as module:attribute.  [default: mqservice.demo:service]")
@@ -26,6 +28,7 @@ from mqservice.service import Service
 @click.option("--queues", help="Consume only these, separated by commas.  [default: all that have a handler]")
 @click.option("--no-http", is_flag=True, help="Consume only; open no port.")
 @click.option("--no-consumers", is_flag=True, help="Take messages only; run no handler.")
+@click.option("--reload", is_flag=True, help="For development: drain and start again when a .py or the file changes.")
 def serve(
     path: Path | None,
     app: str | None,
@@ -34,10 +37,17 @@ def serve(
     queues: str | None,
     no_http: bool,
     no_consumers: bool,
+    reload: bool,
 ) -> None:
     """Take messages over HTTP and run their handlers, until TERM or INT."""
     if no_http and no_consumers:
         raise UsageProblem("--no-http and --no-consumers together leave nothing to do")
+    if reload:
+        given = {"--config": path, "--app": app, "--host": host, "--port": port, "--queues": queues}
+        arguments = [f"{flag}={value}" for flag, value in given.items() if value is not None]
+        switches = {"--no-http": no_http, "--no-consumers": no_consumers}
+        serve_reloading([*arguments, *(flag for flag, on in switches.items() if on)], path)
+        return
     flags = {"service.app": ("--app", app), "http.host": ("--host", host), "http.port": ("--port", port)}
     names = frozenset(name.strip() for name in queues.split(",")) if queues else None
     parts = Parts(http=not no_http, consumers=not no_consumers, queues=names)

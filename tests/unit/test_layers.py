@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "mqservice"
 
 LAYERS = (
     ("errors", "keys", "batching"),
-    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules"),
+    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules", "client", "deploy"),
     (
         *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store"),
@@ -33,6 +33,7 @@ LAYERS = (
 ONLY_BY = {
     "redis": ("connections", "inspection", "channels", "broker", "bell", "pop", "embedded"),
     "aiohttp": ("web.*",),
+    "watchfiles": ("cli.reload",),
 }
 """Foreign package → the modules that may import it."""
 

@@ -1,0 +1,93 @@
+"""`mqservice publish` and `tail`."""
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+import msgspec
+
+from mqservice.cli.api import with_api
+from mqservice.cli.body import read_body
+from mqservice.cli.examples import examples
+from mqservice.cli.output import json_option, print_document, print_line, say
+from mqservice.client import Client, Event, NoAnswer, Refused, path_of
+
+_FIRST_WAIT_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 5.0
+_SILENCE_S: Final = 60.0
+"""The service lets its streams hear something every 15 s."""
+
+
+@click.command(epilog=examples("mqservice publish prices.eur 1.07", """mqservice publish news '{"title": "rain"}'"""))
+@click.argument("channel")
+@click.argument("body")
+@json_option
+@with_api
+def publish(api: Client, channel: str, body: str, as_json: bool) -> None:
+    """Publish a message to all who listen now. BODY is as in `send`. Prints how many connections got it."""
+    content = read_body(body)
+    path = path_of("v1", "channels", channel, "messages")
+    answer = api.call("POST", path, body=content.content, headers={"Content-Type": content.type}).json
+    print_document(answer) if as_json else click.echo(answer["receivers"])
+
+
+@click.command(epilog=examples("mqservice tail news", "mqservice tail 'prices.*' --limit 10 --json"))
+@click.argument("channel")
+@click.option("--limit", type=click.IntRange(1), help="End after so many messages.  [default: at Ctrl-C]")
+@click.option("--after", metavar="EVENT", default="", help="Begin with what came after the event of this id.")
+@json_option
+@with_api
+def tail(api: Client, channel: str, limit: int | None, after: str, as_json: bool) -> None:
+    """Follow a channel, or a pattern such as 'prices.*', a line for each message; with --json NDJSON.
+
+    When the connection is lost it is made again, and goes on after the last event; what could not be kept in between
+    is told on stderr.
+    """
+    shown = 0
+    for event in follow(api, path_of("v1", "channels", channel, "events"), after):
+        _print_event(event, as_json=as_json)
+        shown += event.name == "message"
+        if limit is not None and shown >= limit:
+            return
+
+
+def follow(api: Client, path: str, last_id: str = "") -> Iterator[Event]:
+    """Yield the events of a stream for ever, over lost connections. Raises Refused, and NoAnswer at first."""
+    wait_s, connected, lost = _FIRST_WAIT_S, False, False
+    while True:
+        try:
+            events = api.events(path, last_id=last_id, silence_s=_SILENCE_S)
+            if lost:
+                say("connected again")
+            wait_s, connected, lost = _FIRST_WAIT_S, True, False
+            for event in events:
+                last_id = event.id or last_id
+                yield event
+        except (NoAnswer, Refused) as error:
+            if not connected or (isinstance(error, Refused) and error.status not in (429, 502, 503, 504)):
+                raise
+        if not lost:
+            say("connection lost, trying again")
+        lost = True
+        time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - that many do not come back at once
+        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+def _print_event(event: Event, *, as_json: bool) -> None:
+    data = decoded(event)
+    if as_json:
+        print_line({"id": event.id, "event": event.name, "data": data})
+    elif event.name == "gap":
+        say(f"gap: {event.data}")
+    else:
+        click.echo(event.data)
+
+
+def decoded(event: Event) -> Any:
+    """Return the data of an event, as JSON where it is."""
+    try:
+        return msgspec.json.decode(event.data)
+    except msgspec.DecodeError:
+        return event.data

@@ -121,10 +121,13 @@ def _send_batch(api: Client, queue: str, batch: Batch, patience_s: float) -> lis
         try:
             ids: list[str] = api.call("POST", path, body=body, headers=headers, timeout_s=30).json["ids"]
         except (NoAnswer, Refused) as error:
-            pause_s = max(wait_s, error.retry_after_s) if isinstance(error, Refused) else wait_s
+            asked_s = error.retry_after_s if isinstance(error, Refused) else 0.0
+            pause_s = min(max(wait_s, asked_s), _LONGEST_WAIT_S)  # a full queue may ask for minutes, and be purged
             passing = isinstance(error, NoAnswer) or error.status in _PASSING or error.kind == "request-running"
             if not passing or time.monotonic() + pause_s > give_up_at:
                 raise _at_line(error, batch.first_line) from error
+            if wait_s == _FIRST_WAIT_S:
+                say(f"{error}; trying again")
         else:
             return ids
         time.sleep(pause_s)

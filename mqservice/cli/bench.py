@@ -13,6 +13,7 @@ import msgspec
 from mqservice.cli.api import DURATION, with_api
 from mqservice.cli.body import JSON_TYPE
 from mqservice.cli.examples import examples
+from mqservice.cli.messages import fate
 from mqservice.cli.output import console, json_option, print_document, print_table
 from mqservice.cli.problems import Failed
 from mqservice.client import Client, path_of
@@ -162,6 +163,8 @@ def _work(phase: str, queue: str, body: bytes) -> tuple[Work, int]:
         answer = api.call("POST", path, {"wait": _WAIT_S}, body, headers, timeout_s=_WAIT_S + 10)
         if answer.status != 200:
             raise Failed(f"a message of {queue} had no result after {_WAIT_S} s")
+        if (view := answer.json)["state"] != "done":
+            raise Failed(fate(view))
 
     return {"send": (send, 1), "batch": (batch, _BATCH), "wait": (wait, 1)}[phase]
 

@@ -30,7 +30,7 @@ def queues() -> None:
     """List the queues, which is what happens without a command; pause, resume and purge them."""
 
 
-@queues.command("list", epilog=examples("mqservice queues list", "mqservice queues --json"))
+@queues.command("list", epilog=examples("mqservice queues list", "mqservice queues list --json"))
 @json_option
 @with_api
 def list_(api: Client, as_json: bool) -> None:

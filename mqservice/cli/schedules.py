@@ -20,7 +20,7 @@ def schedules() -> None:
     """List the schedules, which is what happens without a command; put and delete them."""
 
 
-@schedules.command("list", epilog=examples("mqservice schedules list", "mqservice schedules --json"))
+@schedules.command("list", epilog=examples("mqservice schedules list", "mqservice schedules list --json"))
 @json_option
 @with_api
 def list_(api: Client, as_json: bool) -> None:

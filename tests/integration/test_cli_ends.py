@@ -140,7 +140,12 @@ def test_output_when_its_reader_has_gone_then_quiet(served: Served, flag: list[s
 def test_output_when_a_shell_pipes_it_into_head_then_nothing_on_stderr(served: Served) -> None:
     script = f"{sys.executable} -m mqservice get long --json --limit 900 | head -n 1"
     done = subprocess.run(
-        ["bash", "-c", script], env=environ(MQSERVICE_URL=served.url), capture_output=True, text=True, timeout=30
+        ["bash", "-c", script],
+        env=environ(MQSERVICE_URL=served.url),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
 
@@ -201,6 +206,7 @@ assert not heavy, heavy
         capture_output=True,
         text=True,
         timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -221,7 +227,7 @@ def test_completion_when_printed_then_the_shell_takes_it(shell: str) -> None:
     assert "_MQSERVICE_COMPLETE" in done.stdout
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    checked = subprocess.run([shell, "-n"], input=done.stdout, capture_output=True, text=True, timeout=20)
+    checked = subprocess.run([shell, "-n"], input=done.stdout, capture_output=True, text=True, timeout=20, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
@@ -238,6 +244,7 @@ def complete(url: str, *words: str) -> list[str]:
         capture_output=True,
         text=True,
         timeout=20,
+        check=False,
     )
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.split()]

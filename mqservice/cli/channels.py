@@ -40,14 +40,14 @@ def publish(api: Client, channel: str, body: str, as_json: bool) -> None:
 @json_option
 @with_api
 def tail(api: Client, channel: str, limit: int | None, after: str, as_json: bool) -> None:
-    """Follow a channel, or a pattern such as 'prices.*', a line for each message; with --json NDJSON.
+    """Follow a channel, a line for each message, or a pattern such as 'prices.*'; with --json NDJSON.
 
-    When the connection is lost it is made again, and goes on after the last event; what could not be kept in between
-    is told on stderr.
+    A lost connection is made again. Where the channel keeps a history, nothing is missed meanwhile, or stderr tells
+    how much; elsewhere what was published meanwhile is gone.
     """
     shown = 0
     for event in follow(api, path_of("v1", "channels", channel, "events"), after):
-        _print_event(event, as_json=as_json)
+        _print_event(event, named="*" in channel, as_json=as_json)
         shown += event.name == "message"
         if limit is not None and shown >= limit:
             return
@@ -75,19 +75,22 @@ def follow(api: Client, path: str, last_id: str = "") -> Iterator[Event]:
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
-def _print_event(event: Event, *, as_json: bool) -> None:
+def decoded(event: Event) -> dict[str, Any]:
+    """Return the data of an event. Raises NoAnswer when they are no JSON object: then something else answers there."""
+    try:
+        return msgspec.json.decode(event.data, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise NoAnswer("what answers there does not speak this API") from None
+
+
+def _print_event(event: Event, *, named: bool, as_json: bool) -> None:
     data = decoded(event)
     if as_json:
-        print_line({"id": event.id, "event": event.name, "data": data})
+        print_line({"id": event.id, "event": event.name, **data})
+    elif event.name == "message":
+        body = msgspec.json.encode(data.get("body")).decode()
+        click.echo(f"{data.get('channel')} {body}" if named else body)
     elif event.name == "gap":
-        say(f"gap: {event.data}")
-    else:
-        click.echo(event.data)
-
-
-def decoded(event: Event) -> Any:
-    """Return the data of an event, as JSON where it is."""
-    try:
-        return msgspec.json.decode(event.data)
-    except msgspec.DecodeError:
-        return event.data
+        missed = data.get("missed")
+        how_many = "some messages may have been" if missed is None else f"{missed:,} messages were"
+        say(f"gap: {how_many} published meanwhile, and are not kept any more")

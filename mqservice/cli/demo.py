@@ -1,5 +1,6 @@
 """`mqservice demo`: the service under a mixed load, to look at. Its data lives in a directory that goes with it."""
 
+import fcntl
 import json
 import math
 import random
@@ -21,6 +22,7 @@ from mqservice.cli.examples import examples
 from mqservice.cli.output import say, span
 from mqservice.cli.problems import Failed
 from mqservice.client import Client, NoAnswer, Refused, path_of
+from mqservice.keeper import SERVER_LOCK
 
 _START_S: Final = 30.0
 _TURN_S: Final = 0.1
@@ -59,6 +61,7 @@ def demo(most_s: float, port: int) -> None:
                 _load(api, served, time.monotonic() + most_s)
         finally:
             child.end(served)
+            _await_end_of_server(Path(directory, SERVER_LOCK))
 
 
 def _await_ready(api: Client, served: subprocess.Popen[bytes]) -> None:
@@ -71,6 +74,19 @@ def _await_ready(api: Client, served: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(_TURN_S)
     raise Failed(f"the service was not ready within {_START_S:g} s")
+
+
+def _await_end_of_server(lock: Path) -> None:
+    """Wait until the private server, which its keeper ends, writes no more into the directory that will go."""
+    if not lock.exists():
+        return
+    give_up_at = time.monotonic() + _START_S
+    with lock.open("rb") as file:
+        while time.monotonic() < give_up_at:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by the server as long as it lives
+                return
+            time.sleep(_TURN_S)
 
 
 def _load(api: Client, served: subprocess.Popen[bytes], end_at: float) -> None:

@@ -9,7 +9,7 @@ import click
 from mqservice.cli.api import with_api
 from mqservice.cli.channels import decoded, follow
 from mqservice.cli.examples import examples
-from mqservice.cli.output import console, json_option, print_line
+from mqservice.cli.output import console, json_option, print_line, span
 from mqservice.cli.queues import queues_table
 from mqservice.client import Client, Refused, path_of
 
@@ -34,20 +34,28 @@ def top(api: Client, count: int | None, as_json: bool) -> None:
 
     # The second screen, as in the classic top: what was on the terminal before comes back.
     screen = console()
-    with Live(console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
-        for look in looks:
-            live.update(_screen(look), refresh=True)
-            last = look
-    if screen.is_terminal:
-        screen.print(_screen(last))
+    last: dict[str, Any] = {"queues": []}
+    try:
+        with Live(console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
+            for look in looks:
+                last = {**last, "outage": None, **look}
+                live.update(_screen(last), refresh=True)
+    finally:
+        if screen.is_terminal:
+            screen.print(_screen(last))
 
 
 def _looks(api: Client) -> Iterator[dict[str, Any]]:
-    """Yield the live numbers, from the stream, or from the list of queues where a service has no such stream."""
+    """Yield the live numbers, from the stream, or from the list of queues where a service has no such stream.
+
+    While Redis is away: `{"outage": …}`.
+    """
     try:
         for event in follow(api, path_of("v1", "events")):
             if event.name == "numbers":
                 yield decoded(event)
+            elif event.name == "outage":
+                yield {"outage": decoded(event)}
     except Refused as error:
         if error.status != 404:
             raise
@@ -75,4 +83,7 @@ def _screen(look: dict[str, Any]) -> "Group":
         f"  in {rates['in_per_s']:,.1f}/s  done {rates['done_per_s']:,.1f}/s  failed {rates['failed_per_s']:,.1f}/s   ",
         "  ".join(f"{state} {number:,}" for state, number in total.items()),
     )
+    if look.get("outage"):
+        outage = look["outage"]
+        head.append(f"\nRedis is away for {span(outage['away_s'])}: {outage['error']}", "bold red")
     return Group(head, queues_table(views))

@@ -45,6 +45,11 @@ class Streams(BaseHTTPRequestHandler):
         pass
 
 
+def event(number: int) -> bytes:
+    """A message as the service sends it."""
+    return b'id: %d-0\nevent: message\ndata: {"channel":"prices.a","body":%d}\n\n' % (number, number)
+
+
 Script = Callable[[list[list[bytes] | None]], str]
 
 
@@ -79,42 +84,49 @@ def test_publish_when_somebody_listens_then_says_how_many(served: Served) -> Non
 def test_tail_when_the_stream_breaks_then_it_resumes_after_the_last_event(streams: Script) -> None:
     url = streams(
         [
-            [b": hello\n\nid: 1\nevent: message\nda", b'ta: {"a": 1}\n\nid: 2\ndata: 2\n\nid: 3\ndata: cut o'],
+            [b": hi\n\nid: 1-0\nevent: message\nda", b'ta: {"channel":"prices.a","body":{"a":1}}\n\n', b"id: 2-0\nda"],
             None,
-            [b"id: 3\r\ndata: 3\r\n\r\n"],
-            [b'id: 9\nevent: gap\ndata: {"missed": 5}\n\nid: 10\ndata: 10\n\n', b"hang"],
+            [event(2)],
+            [b'id: 8-0\nevent: gap\ndata: {"missed":5000}\n\n', event(9)],
+            [b'event: gap\ndata: {"missed":null}\n\n', event(10), b"hang"],
         ]
     )
-    tailed = mq(url, "tail", "prices.*", "--limit", "4")
+    tailed = mq(url, "tail", "prices.a", "--limit", "4")
     assert tailed.returncode == 0, tailed.stderr
-    assert tailed.stdout == '{"a": 1}\n2\n3\n10\n'
-    path = "/v1/channels/prices.%2A/events"
-    assert Streams.asked == [(path, None), (path, "2"), (path, "2"), (path, "3")]
+    assert tailed.stdout == '{"a":1}\n2\n9\n10\n'
+    path = "/v1/channels/prices.a/events"
+    assert Streams.asked == [(path, None), (path, "1-0"), (path, "1-0"), (path, "2-0"), (path, "9-0")]
     said = tailed.stderr.splitlines()
+    lost_and_found = ["connection lost, trying again", "connected again"]
     assert said == [
-        "connection lost, trying again",
-        "connected again",
-        "connection lost, trying again",
-        "connected again",
-        'gap: {"missed": 5}',
+        *(lost_and_found * 2),
+        "gap: 5,000 messages were published meanwhile, and are not kept any more",
+        *lost_and_found,
+        "gap: some messages may have been published meanwhile, and are not kept any more",
     ]
 
 
+def test_tail_when_a_pattern_is_followed_then_each_line_names_its_channel(streams: Script) -> None:
+    tailed = mq(streams([[event(1), b"hang"]]), "tail", "prices.*", "--limit", "1")
+    assert tailed.stdout == "prices.a 1\n"
+    assert Streams.asked == [("/v1/channels/prices.%2A/events", None)]
+
+
 def test_tail_when_json_is_wanted_then_ndjson_with_ids_and_gaps(streams: Script) -> None:
-    url = streams([[b'id: 9\nevent: gap\ndata: {"missed": 5}\n\nid: 10\ndata: {"a": [1]}\n\ndata: text\n\n', b"hang"]])
+    url = streams([[b'id: 9-0\nevent: gap\ndata: {"missed":5}\n\n', event(10), event(11), b"hang"]])
     tailed = mq(url, "tail", "c", "--json", "--limit", "2", "--after", "4")
     assert lines(tailed) == [
-        {"id": "9", "event": "gap", "data": {"missed": 5}},
-        {"id": "10", "event": "message", "data": {"a": [1]}},
-        {"id": "10", "event": "message", "data": "text"},
+        {"id": "9-0", "event": "gap", "missed": 5},
+        {"id": "10-0", "event": "message", "channel": "prices.a", "body": 10},
+        {"id": "11-0", "event": "message", "channel": "prices.a", "body": 11},
     ]
     assert Streams.asked[0][1] == "4"
 
 
 def test_tail_when_an_event_comes_then_it_is_printed_at_once(streams: Script) -> None:
-    with start(streams([[b"data: now\n\n", b"hang"]]), "tail", "c") as tailing:
+    with start(streams([[event(7), b"hang"]]), "tail", "c") as tailing:
         assert tailing.stdout is not None
-        assert tailing.stdout.readline() == "now\n"
+        assert tailing.stdout.readline() == "7\n"
         tailing.terminate()
 
 

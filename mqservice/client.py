@@ -89,6 +89,8 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(host, port, timeout=_TIMEOUT_S)
+        self._socket: socket.socket | None = None
+        """That of the latest answer, which the connection forgets before the answer is read to its end."""
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +141,8 @@ class Client:
         if response.headers.get_content_type() != "text/event-stream":
             self.close()
             raise NoAnswer(f"{path} is no stream of events there")
-        self._patience(silence_s)
+        if self._socket is not None:
+            self._socket.settimeout(silence_s)
         return self._events(response)
 
     def _events(self, response: HTTPResponse) -> Iterator[Event]:
@@ -164,8 +167,10 @@ class Client:
             response = self._exchange(method, target, body, {**self._headers, **headers}, timeout_s)
             if response.status < 400:
                 return response
-            with response:
-                raise _refused(response, response.read())
+            body = b""
+            with response, suppress(OSError, HTTPException):  # the status says enough
+                body = response.read()
+            raise _refused(response, body)
         except (OSError, HTTPException) as error:
             raise self._no_answer(error) from error
 
@@ -177,6 +182,7 @@ class Client:
         try:
             with suppress(*_GONE):  # a refusal may come before the body is through: it is read below
                 self._connection.request(method, target, body, headers)
+            self._socket = self._connection.sock
             return self._connection.getresponse()
         except _GONE:  # http.client's RemoteDisconnected is one
             self.close()

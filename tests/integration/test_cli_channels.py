@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import pytest
 
-from mqservice.client import Event, parse_events
 from tests.commands import lines, mq, start
 from tests.processes import Served
 from tests.waiting import wait_for
@@ -133,18 +132,3 @@ def test_tail_when_an_event_comes_then_it_is_printed_at_once(streams: Script) ->
 def test_tail_when_refused_from_the_first_then_ends(streams: Script, served: Served) -> None:
     assert mq(streams([None]), "tail", "c").returncode == 3
     assert mq(served.url, "tail", "no name").returncode in (2, 4)
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_events_when_they_come_in_any_pieces_then_the_same(size: int) -> None:
-    stream = (
-        b": comment\r\n\r\nretry: 100\n\nid: 1\nevent: a\ndata:x\ndata:  y\n\n"
-        b"data\n\nevent: lost\n\nid\ndata: z\r\n\r\ndata: \xc3\xbc\n\ndata: unfinished\n"
-    )
-    pieces = (stream[start : start + size] for start in range(0, len(stream), size))
-    assert list(parse_events(pieces)) == [
-        Event("1", "a", "x\n y"),
-        Event("1", "message", ""),
-        Event("", "message", "z"),
-        Event("", "message", "ü"),
-    ]

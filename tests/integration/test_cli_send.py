@@ -1,6 +1,8 @@
 """`mqservice send`: bodies, options, streams from a pipe."""
 
 import json
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -162,6 +164,58 @@ def test_send_when_the_queue_is_full_then_tries_again_until_there_is_room(url: s
             ask(small, "DELETE", "/v1/queues/spare/messages?state=ready")
             assert sending.wait(20) == 0
         assert ask(small, "GET", "/v1/queues/spare")["counts"]["ready"] == 1
+
+
+def test_send_when_an_answer_is_lost_then_the_batch_is_sent_again_and_not_doubled(served: Served) -> None:
+    before = ask(served, "GET", "/v1/queues/echo")["counts"]["done"]
+    with LossyProxy(served.url) as proxy:
+        sent = mq(proxy.url, "send", "echo", stdin="1\n2\n3\n")
+    assert (sent.returncode, len(sent.stdout.split())) == (0, 3), sent.stderr
+    assert "trying again" in sent.stderr
+    assert proxy.lost == 1
+    assert [stored(served, "echo", each)["result"] for each in sent.stdout.split()] == [1, 2, 3]
+    assert ask(served, "GET", "/v1/queues/echo")["counts"]["done"] - before == 3
+
+
+class LossyProxy:
+    """Passes each connection on, but loses the first answer."""
+
+    def __init__(self, url: str) -> None:
+        self._target = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.lost = 0
+
+    def __enter__(self) -> "LossyProxy":
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.create_connection(self._target) as service:
+                while request := self._request(client):
+                    service.sendall(request)
+                    answer = service.recv(65_536)
+                    if not self.lost:
+                        self.lost += 1
+                        break
+                    client.sendall(answer)
+
+    @staticmethod
+    def _request(client: socket.socket) -> bytes:
+        """One small request, head and body, which come in one or two pieces."""
+        head = client.recv(65_536)
+        return head + client.recv(65_536) if head.endswith(b"\r\n\r\n") and b"Content-Length: " in head else head
 
 
 @pytest.mark.parametrize(

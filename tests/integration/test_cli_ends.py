@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -257,10 +259,33 @@ def test_completion_when_a_queue_is_wanted_then_from_the_service(served: Served)
     assert "--state" in complete(served.url, "queues", "purge", "echo", "--")
 
 
+@contextmanager
+def trickling() -> Iterator[str]:
+    """A server whose answer takes twenty seconds, a byte at a time."""
+    over = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\n" + b"X" * 200:
+                connection.send(bytes([byte]))
+                if over.wait(0.1):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        thread.join()
+
+
 def test_completion_when_the_service_is_silent_then_nothing_and_soon() -> None:
     began_at = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert complete(f"http://127.0.0.1:{silent.getsockname()[1]}", "send", "e") == []
+    with trickling() as url:
+        assert complete(url, "send", "e") == []
     assert complete(NOBODY, "send", "e") == []
     assert complete("nonsense", "send", "e") == []
     assert time.monotonic() - began_at < 5

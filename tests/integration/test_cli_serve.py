@@ -117,6 +117,18 @@ def test_reload_when_the_new_code_is_broken_then_it_waits_for_the_next_change(ur
         assert looking.counted("Traceback") == 1  # that of the broken code
 
 
+def test_reload_when_ctrl_c_is_pressed_then_what_runs_is_finished(url: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(APP.format(version="old"))
+    with looked(tmp_path, url, "serve", "--app", "shop:service", "--port", "0", "--reload") as looking:
+        wait_for(lambda: len(looking.starts()) == 1, 20)
+        mq(looking.starts()[0], "send", "work", "1.5", "--id", "long")
+        wait_for(lambda: looking.counted("began") == 1, 10)
+        os.killpg(looking.process.pid, signal.SIGINT)  # as a terminal does: to all in the foreground
+        assert looking.join() == 130
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        assert client.hmget("{mq:work}:m:long", "state", "result") == ["done", '"old"']
+
+
 def test_reload_when_told_to_end_then_no_process_is_left(url: str, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP.format(version="old"))
     with looked(tmp_path, url, "serve", "--app", "shop:service", "--port", "0", "--reload") as looking:

@@ -1,6 +1,8 @@
 """`mqservice publish` and `tail`: a stream that breaks off is taken up where it ended."""
 
 import json
+import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,8 +10,9 @@ from typing import ClassVar
 
 import pytest
 
+from mqservice.config.sections import KEYS
 from tests.commands import lines, mq, start
-from tests.processes import Served
+from tests.processes import Served, serving
 from tests.waiting import wait_for
 
 
@@ -127,6 +130,32 @@ def test_tail_when_an_event_comes_then_it_is_printed_at_once(streams: Script) ->
         assert tailing.stdout is not None
         assert tailing.stdout.readline() == "7\n"
         tailing.terminate()
+
+
+@pytest.mark.skipif("history" not in KEYS["channels"], reason="channels keep no history")
+def test_tail_when_the_service_is_restarted_then_no_message_is_missed(url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    args, kept = ("--app", "tests.cli_app:service", "--port", port), {"MQSERVICE_CHANNELS__NEWS__HISTORY": "1000"}
+    address = f"http://127.0.0.1:{port}"
+    with serving(url, *args, **kept) as first:
+        first.started()
+        with start(address, "tail", "news") as tailing:
+            assert tailing.stdout is not None
+            wait_for(lambda: json.loads(mq(address, "publish", "news", "0", "--json").stdout)["receivers"])
+            got = [int(tailing.stdout.readline())]
+            for number in range(1, 11):
+                mq(address, "publish", "news", str(number))
+            first.signal(signal.SIGTERM)
+            assert first.exit_code() == 0
+            with serving(url, *args, **kept) as second:
+                second.started()
+                for number in range(11, 31):
+                    mq(address, "publish", "news", str(number))
+                while got[-1] != 30:
+                    got.append(int(tailing.stdout.readline()))
+            tailing.terminate()
+    assert got[got.index(1) - 1 :] == list(range(31))
 
 
 def test_tail_when_refused_from_the_first_then_ends(streams: Script, served: Served) -> None:

@@ -109,7 +109,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def stream_is_missing(served: Served) -> bool:
-    return "/v1/channels/{channel}/events" not in ask(served, "GET", "/openapi.json")["paths"]
+    paths = ask(served, "GET", "/openapi.json")["paths"]
+    return not any(path.startswith("/v1/channels/") and path.endswith("/events") for path in paths)
 
 
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if own_words(each)[0] not in PARSED_ONLY])

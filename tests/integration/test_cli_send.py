@@ -148,8 +148,8 @@ def test_send_when_the_pipe_is_empty_then_nothing_and_exit_0(served: Served) -> 
     assert (sent.returncode, sent.stdout) == (0, "")
 
 
-def test_send_when_the_queue_is_full_then_tries_again_until_there_is_room(url: str) -> None:
-    with serving(url, "--no-consumers", MQSERVICE_QUEUES__SPARE__MAX_LENGTH="3") as small:
+def test_send_when_the_queue_is_full_then_tries_again_until_there_is_room(other_url: str) -> None:
+    with serving(other_url, "--no-consumers", MQSERVICE_QUEUES__SPARE__MAX_LENGTH="3") as small:
         small.started()
         assert mq(small.url, "send", "spare", stdin="1\n2\n3\n").returncode == 0
         refused = mq(small.url, "send", "spare", "--patience", "0s", stdin="4\n")
@@ -238,8 +238,8 @@ def test_send_when_options_make_no_sense_then_exit_2(served: Served, args: tuple
     assert sent.stdout == ""
 
 
-def test_send_when_the_queue_keeps_no_records_then_there_is_no_id(url: str) -> None:
-    with serving(url, "--no-consumers", MQSERVICE_QUEUES__ONCE__DELIVERY="at-most-once") as running:
+def test_send_when_the_queue_keeps_no_records_then_there_is_no_id(other_url: str) -> None:
+    with serving(other_url, "--no-consumers", MQSERVICE_QUEUES__ONCE__DELIVERY="at-most-once") as running:
         running.started()
         sent = mq(running.url, "send", "once", "7")
         assert (sent.returncode, sent.stdout) == (0, "\n")

@@ -142,6 +142,6 @@ async def test_handlers_when_a_body_misfits_or_is_refused_then_dead_as_the_readm
         assert (refused.state, refused.reason) == ("dead", "rejected")
 
 
-def test_handlers_when_served_as_the_readme_says_then_they_are_consumed(server: EmbeddedServer, shop: Path) -> None:
-    with serving(server.url(6), "--app", "shop:service", PYTHONPATH=f"{shop}:{ROOT}") as running_shop:
+def test_handlers_when_served_as_the_readme_says_then_they_are_consumed(other_url: str, shop: Path) -> None:
+    with serving(other_url, "--app", "shop:service", PYTHONPATH=f"{shop}:{ROOT}") as running_shop:
         assert "emails" in "\n".join(running_shop.started().err)

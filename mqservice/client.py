@@ -33,10 +33,10 @@ class NoAnswer(MqError):
     code = "no-answer"
 
 
-class Refused(MqError):
+class ApiProblem(MqError):
     """The service answered with an error. `str()` is one readable line."""
 
-    code = "refused"
+    code = "api-problem"
 
     def __init__(self, status: int, kind: str, text: str, retry_after_s: float, members: Mapping[str, Any]) -> None:
         super().__init__(f"{text} ({kind})" if kind else text)
@@ -117,7 +117,7 @@ class Client:
     ) -> Answer:
         """Ask once and return the answer. Query values of None are left out.
 
-        `timeout_s` bounds each step: the connection, and every silence after it. Raises Refused from status 400 on,
+        `timeout_s` bounds each step: the connection, and every silence after it. Raises ApiProblem from status 400 on,
         NoAnswer, ValueError for a header that cannot be sent.
         """
         with self._response(method, path, query, body, headers or {}, timeout_s) as response:
@@ -170,7 +170,7 @@ class Client:
             body = b""
             with response, suppress(OSError, HTTPException):  # the status says enough
                 body = response.read()
-            raise _refused(response, body)
+            raise _problem(response, body)
         except (OSError, HTTPException) as error:
             raise self._no_answer(error) from error
 
@@ -230,7 +230,7 @@ def parse_events(pieces: Iterator[bytes]) -> Iterator[Event]:
                 data, name = [], ""
 
 
-def _refused(response: HTTPResponse, body: bytes) -> Refused:
+def _problem(response: HTTPResponse, body: bytes) -> ApiProblem:
     document: Any = None
     if response.headers.get_content_type() == "application/problem+json":
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
@@ -240,7 +240,7 @@ def _refused(response: HTTPResponse, body: bytes) -> Refused:
     text = members.get("detail") or members.get("title") or f"{response.status} {response.reason}"
     after = response.headers.get("Retry-After", "")
     retry_after_s = float(after) if after.isascii() and after.isdigit() else 0.0
-    return Refused(response.status, kind, _one_line(str(text)), retry_after_s, members)
+    return ApiProblem(response.status, kind, _one_line(str(text)), retry_after_s, members)
 
 
 def _one_line(text: str) -> str:

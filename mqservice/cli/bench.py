@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 import click
@@ -22,6 +22,8 @@ from mqservice.errors import MqError
 _PHASES: Final = ("send", "batch", "wait")
 _BATCH: Final = 1000
 _WAIT_S: Final = 30
+_CONNECT_S: Final = 30
+_LOOK_S: Final = 0.05
 
 Work = Callable[[Client, int], None]
 """Sends so many messages with one request."""
@@ -93,6 +95,7 @@ class Load:
         self._lock = threading.Lock()
         self._taken = self._sent = 0
         self._latencies_s: list[float] = []
+        self._ended_at = 0.0
         self._error: Exception | None = None
         self._stop = threading.Event()
 
@@ -102,29 +105,24 @@ class Load:
         workers = [threading.Thread(target=self._run, args=(started,), daemon=True) for _ in range(threads)]
         for worker in workers:
             worker.start()
-        try:
-            started.wait(30)
-            began_at = time.monotonic()
-            while any(worker.is_alive() for worker in workers):
-                if time.monotonic() - began_at > self._most_s:
-                    self._stop.set()
-                workers[0].join(0.05) if workers[0].is_alive() else time.sleep(0.01)
-                advance(phase, self._sent, self._count)
-            took_s = time.monotonic() - began_at
-        except threading.BrokenBarrierError:
-            took_s = 0.0
-        finally:
-            self._stop.set()
+        with suppress(threading.BrokenBarrierError):  # one could not connect, and says why
+            started.wait(_CONNECT_S)
+        began_at = time.monotonic()
+        while any(worker.is_alive() for worker in workers):
+            if time.monotonic() - began_at > self._most_s:
+                self._stop.set()
+            time.sleep(_LOOK_S)
+            advance(phase, self._sent, self._count)
         if self._error is not None:
             raise self._error
-        return _figures(phase, self._sent, took_s, self._latencies_s)
+        return _figures(phase, self._sent, self._ended_at - began_at, self._latencies_s)
 
     def _run(self, started: threading.Barrier) -> None:
         latencies_s: list[float] = []
         try:
             with self._api.another() as api:
                 api.call("GET", "/livez")  # connects
-                started.wait(30)
+                started.wait(_CONNECT_S)
                 while number := self._take():
                     began_at = time.perf_counter()
                     self._work(api, number)
@@ -139,6 +137,7 @@ class Load:
             pass
         with self._lock:
             self._latencies_s += latencies_s
+            self._ended_at = time.monotonic()
 
     def _take(self) -> int:
         with self._lock:

@@ -12,7 +12,7 @@ from mqservice.cli.api import with_api
 from mqservice.cli.body import read_body
 from mqservice.cli.examples import examples
 from mqservice.cli.output import json_option, print_document, print_line, say
-from mqservice.client import Client, Event, NoAnswer, Refused, path_of
+from mqservice.client import ApiProblem, Client, Event, NoAnswer, path_of
 
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 5.0
@@ -54,7 +54,7 @@ def tail(api: Client, channel: str, limit: int | None, after: str, as_json: bool
 
 
 def follow(api: Client, path: str, last_id: str = "") -> Iterator[Event]:
-    """Yield the events of a stream for ever, over lost connections. Raises Refused, and NoAnswer at first."""
+    """Yield the events of a stream for ever, over lost connections. Raises ApiProblem, and NoAnswer at first."""
     wait_s, connected, lost = _FIRST_WAIT_S, False, False
     while True:
         try:
@@ -65,8 +65,8 @@ def follow(api: Client, path: str, last_id: str = "") -> Iterator[Event]:
             for event in events:
                 last_id = event.id or last_id
                 yield event
-        except (NoAnswer, Refused) as error:
-            if not connected or (isinstance(error, Refused) and error.status not in (429, 502, 503, 504)):
+        except (NoAnswer, ApiProblem) as error:
+            if not connected or (isinstance(error, ApiProblem) and error.status not in (429, 502, 503, 504)):
                 raise
         if not lost:
             say("connection lost, trying again")

@@ -21,7 +21,7 @@ from mqservice.cli.body import JSON_TYPE
 from mqservice.cli.examples import examples
 from mqservice.cli.output import say, span
 from mqservice.cli.problems import Failed
-from mqservice.client import Client, NoAnswer, Refused, path_of
+from mqservice.client import ApiProblem, Client, NoAnswer, path_of
 from mqservice.keeper import SERVER_LOCK
 
 _START_S: Final = 30.0
@@ -69,7 +69,7 @@ def _await_ready(api: Client, served: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < give_up_at:
         if served.poll() is not None:
             raise Failed("the service did not start")
-        with suppress(NoAnswer, Refused):
+        with suppress(NoAnswer, ApiProblem):
             api.call("GET", "/readyz", timeout_s=1)
             return
         time.sleep(_TURN_S)
@@ -96,7 +96,7 @@ def _load(api: Client, served: subprocess.Popen[bytes], end_at: float) -> None:
             raise Failed("the service has ended")
         if time.monotonic() >= end_at:
             return
-        with suppress(NoAnswer, Refused):
+        with suppress(NoAnswer, ApiProblem):
             _turn(api, turn)
         time.sleep(_TURN_S)
 

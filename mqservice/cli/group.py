@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from mqservice.cli.problems import of_api
-from mqservice.client import BadUrl, NoAnswer, Refused
+from mqservice.client import ApiProblem, BadUrl, NoAnswer
 
 _INTERRUPTED: Final = 128 + 2
 _BROKEN_PIPE: Final = 128 + 13
@@ -82,7 +82,7 @@ def ended_well(run: Callable[[], Any]) -> Any:
     try:
         result = run()
         sys.stdout.flush()
-    except (BadUrl, NoAnswer, Refused) as error:
+    except (BadUrl, NoAnswer, ApiProblem) as error:
         raise of_api(error) from error
     except KeyboardInterrupt:
         with suppress(BrokenPipeError):

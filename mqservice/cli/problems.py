@@ -2,7 +2,7 @@
 
 import click
 
-from mqservice.client import BadUrl, NoAnswer, Refused
+from mqservice.client import ApiProblem, BadUrl, NoAnswer
 from mqservice.errors import MqError
 
 
@@ -39,10 +39,10 @@ class TimedOut(click.ClickException):
 def of_api(error: MqError) -> click.ClickException:
     """Return what ends a command after an error of the client."""
     match error:
-        case BadUrl() | Refused(status=400):
+        case BadUrl() | ApiProblem(status=400):
             return UsageProblem(str(error))
-        case NoAnswer() | Refused(status=502 | 503 | 504):
+        case NoAnswer() | ApiProblem(status=502 | 503 | 504):
             return Unreachable(str(error))
-        case Refused(status=404):
+        case ApiProblem(status=404):
             return NotFound(str(error))
     return Failed(str(error))

@@ -32,7 +32,7 @@ _MOST_COPIES = 10_000_000
 @click.option("--attempts", type=click.IntRange(1, 1000), help="Runs until it is dead.")
 @click.option("--retry", type=DURATION, help="Wait after the first failed run; doubles with each.")
 @click.option("--id", "message_id", metavar="ID", help="Your own id: sending it again is the same message.")
-@click.option("--unique", metavar="KEY", help="Refused while another message with this key is unfinished.")
+@click.option("--unique", metavar="KEY", help="ApiProblem while another message with this key is unfinished.")
 @click.option(
     "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header of the request, as curl -H."
 )

@@ -17,7 +17,7 @@ import msgspec
 from mqservice.cli.body import JSON_TYPE, Body, is_json
 from mqservice.cli.output import console, print_line, say
 from mqservice.cli.problems import Failed, UsageProblem, of_api
-from mqservice.client import Client, NoAnswer, Refused, path_of
+from mqservice.client import ApiProblem, Client, NoAnswer, path_of
 
 _MOST: Final = 1000
 _MOST_BYTES: Final = 1 << 20
@@ -120,8 +120,8 @@ def _send_batch(api: Client, queue: str, batch: Batch, patience_s: float) -> lis
     while True:
         try:
             ids: list[str] = api.call("POST", path, body=body, headers=headers, timeout_s=30).json["ids"]
-        except (NoAnswer, Refused) as error:
-            asked_s = error.retry_after_s if isinstance(error, Refused) else 0.0
+        except (NoAnswer, ApiProblem) as error:
+            asked_s = error.retry_after_s if isinstance(error, ApiProblem) else 0.0
             pause_s = min(max(wait_s, asked_s), _LONGEST_WAIT_S)  # a full queue may ask for minutes, and be purged
             passing = isinstance(error, NoAnswer) or error.status in _PASSING or error.kind == "request-running"
             if not passing or time.monotonic() + pause_s > give_up_at:
@@ -134,9 +134,9 @@ def _send_batch(api: Client, queue: str, batch: Batch, patience_s: float) -> lis
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
-def _at_line(error: NoAnswer | Refused, first_line: int) -> click.ClickException:
+def _at_line(error: NoAnswer | ApiProblem, first_line: int) -> click.ClickException:
     ending = of_api(error)
-    if isinstance(error, Refused) and "index" in error.members:
+    if isinstance(error, ApiProblem) and "index" in error.members:
         return type(ending)(f"in the batch that begins with line {first_line}: {ending.message}")
     return ending
 

@@ -11,7 +11,7 @@ from mqservice.cli.channels import decoded, follow
 from mqservice.cli.examples import examples
 from mqservice.cli.output import console, json_option, print_line, span
 from mqservice.cli.queues import queues_table
-from mqservice.client import Client, Refused, path_of
+from mqservice.client import ApiProblem, Client, path_of
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -56,7 +56,7 @@ def _looks(api: Client) -> Iterator[dict[str, Any]]:
                 yield decoded(event)
             elif event.name == "outage":
                 yield {"outage": decoded(event)}
-    except Refused as error:
+    except ApiProblem as error:
         if error.status != 404:
             raise
     while True:

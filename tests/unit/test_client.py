@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from mqservice.client import BadUrl, Client, Event, NoAnswer, Refused, parse_events, path_of
+from mqservice.client import ApiProblem, BadUrl, Client, Event, NoAnswer, parse_events, path_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 TOO_LARGE = (
@@ -93,9 +93,9 @@ def test_call_when_a_new_connection_breaks_off_then_no_answer(serve: Serve) -> N
 
 def test_call_when_refused_before_the_body_is_through_then_the_refusal_is_read(serve: Serve) -> None:
     server = serve([TOO_LARGE])
-    with Client(server.url) as client, pytest.raises((Refused, NoAnswer)) as refused:
+    with Client(server.url) as client, pytest.raises((ApiProblem, NoAnswer)) as refused:
         client.call("POST", "/", body=b"x" * 30_000)
-    assert isinstance(refused.value, Refused)
+    assert isinstance(refused.value, ApiProblem)
     assert (refused.value.status, refused.value.retry_after_s) == (413, 7.0)
 
 

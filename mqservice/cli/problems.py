@@ -45,4 +45,6 @@ def of_api(error: MqError) -> click.ClickException:
             return Unreachable(str(error))
         case ApiProblem(status=404):
             return NotFound(str(error))
+        case ApiProblem(status=401):
+            return Failed(f"{error}; the token is taken from MQSERVICE_TOKEN")
     return Failed(str(error))

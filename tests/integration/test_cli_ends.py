@@ -68,6 +68,11 @@ class Stranger(BaseHTTPRequestHandler):
                 "application/problem+json",
                 json.dumps({"type": "/problems/forbidden", "detail": "no\x1b[31m\n scope"}).encode(),
             ),
+            "/v1/queues/q/messages/c": (
+                401,
+                "application/problem+json",
+                b'{"type": "/problems/unauthorized", "detail": "a token is needed"}',
+            ),
             "/v1/channels/c/events": (200, "text/plain", b"hello"),
             "/livez": (200, "text/plain", (self.headers["Authorization"] or "nobody").encode()),
         }[self.path.partition("?")[0]]
@@ -108,6 +113,12 @@ def test_command_when_another_program_answers_then_exit_3_and_no_traceback(stran
 def test_command_when_refused_then_exit_1_and_the_text_does_no_harm_to_the_terminal(stranger: str) -> None:
     done = mq(stranger, "get", "q", "b")
     assert (done.returncode, done.stderr) == (1, "Error: no [31m scope (forbidden)\n")
+
+
+def test_command_when_it_needs_a_token_then_exit_1_and_says_where_one_goes(stranger: str) -> None:
+    done = mq(stranger, "get", "q", "c")
+    assert done.returncode == 1
+    assert done.stderr == "Error: a token is needed (unauthorized); the token is taken from MQSERVICE_TOKEN\n"
 
 
 def test_command_when_a_token_is_set_then_it_goes_as_bearer(stranger: str) -> None:

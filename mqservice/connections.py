@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import hiredis
 import structlog
 from redis import exceptions as driver
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -46,6 +47,18 @@ _PASSING = (
 )
 
 
+class _PackedByHiredis:
+    """Packs a command in C: 0.4 µs instead of 4.5 µs a message in a settle of a hundred, half of our CPU there."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        if " " in args[0]:
+            args = (*args[0].split(), *args[1:])  # SCRIPT LOAD is two words to Redis
+        try:
+            return [hiredis.pack_command(args)]
+        except TypeError:  # a type that only redis-py knows to encode, or refuses with a better error
+            return super().pack_command(*args)  # type: ignore[misc,no-any-return]
+
+
 def client(url: str, connections: int) -> Redis:
     """Return a client with its own pool of at most `connections`, bytes in and out, nothing done behind our back."""
     pool = BlockingConnectionPool.from_url(
@@ -58,6 +71,8 @@ def client(url: str, connections: int) -> Redis:
         protocol=2,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_PackedByHiredis, kind), {})
     return Redis.from_pool(pool)
 
 

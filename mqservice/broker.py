@@ -110,6 +110,10 @@ class Broker:
         """Push a raw body, as any Redis client could, and ring. Return the length of the ready list then."""
         return await self._pushes.put(body, len(body))
 
+    async def push_many(self, bodies: Sequence[bytes]) -> int:
+        """Push raw bodies as one, and ring. Return the length of the ready list then. 1 round trip."""
+        return (await self._flush_pushes(bodies))[-1]
+
     async def claim(self, token: str, consumer: str, room: int) -> Claim:
         """Lease up to `room` messages: ready, due or expired → active. 1 round trip, 1 more for large bodies.
 

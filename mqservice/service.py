@@ -4,7 +4,7 @@ The command line runs it under signals, a test runs it as a context manager. The
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mqservice import keys
-from mqservice.broker import new_id
+from mqservice.broker import Broker, new_id
 from mqservice.config import Config, load
 from mqservice.errors import MessageFailed, NoSuchQueue, NotUnique, QueueFull
 from mqservice.handlers import Function, Registry
@@ -24,8 +24,10 @@ from mqservice.views import MessageView
 
 F = TypeVar("F", bound=Function)
 
+_MOST_AT_ONCE = 10_000
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class Sent:
     """A message that Redis has."""
 
@@ -139,6 +141,8 @@ class Service:
         the same id: it cannot double), OutOfMemory, QueueFull, NotUnique (an unfinished message has this `unique`
         key), UnsendableBody, InvalidName, NoSuchQueue.
         """
+        runtime = self._running()
+        broker = runtime.broker(self._queue_name(queue))
         message = Outgoing(
             id=new_id() if id is None else keys.valid_name(id, "id"),
             body=encode_body(body),
@@ -148,17 +152,51 @@ class Service:
             ttl_ms=_ms("ttl", ttl),
             unique=unique,
         )
-        runtime = self._running()
-        broker = runtime.broker(self._queue_name(queue))
         if broker.queue.delivery == "at-most-once":
             await broker.push(message.body)
             return Sent(message.id, broker.queue.name, "ready")
         state = await broker.send(message)
-        if state == "full":
-            raise QueueFull(f"queue {broker.queue.name} holds {broker.queue.max_length} ready messages already")
         if state.startswith("!"):
             raise NotUnique(f"message {state[1:]} of {broker.queue.name} has the unique key {unique!r}, unfinished")
-        return Sent(message.id, broker.queue.name, state.removeprefix("="), state.startswith("="), runtime.wait)
+        return _sent(broker, message.id, state, runtime)
+
+    async def send_many(
+        self,
+        queue: str | Function,
+        bodies: Sequence[Any],
+        *,
+        ids: Sequence[str] | None = None,
+        delay: float = 0.0,
+        at: datetime | None = None,
+        ttl: float = 0.0,
+        attempts: int | None = None,
+        retry: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Sent]:
+        """Send up to 10,000 messages to a queue as one: Redis has all of them or none. 1 round trip.
+
+        `ids` names them, in the order of `bodies`; one that exists is left as it is. Everything else as `send`.
+        """
+        if len(bodies) > _MOST_AT_ONCE:
+            raise ValueError(
+                f"{len(bodies)} messages at once: at most {_MOST_AT_ONCE}, for they hold Redis up meanwhile"
+            )
+        runtime = self._running()
+        broker = runtime.broker(self._queue_name(queue))
+        names = [new_id() for _ in bodies] if ids is None else [keys.valid_name(name, "id") for name in ids]
+        meta, delay_ms, ttl_ms = _meta(headers, attempts, retry), _ms("delay", delay), _ms("ttl", ttl)
+        at_ms = int(at.timestamp() * 1000) if at else 0
+        messages = [
+            Outgoing(name, encode_body(body), meta, delay_ms, at_ms, ttl_ms)
+            for name, body in zip(names, bodies, strict=True)
+        ]
+        if not messages:
+            return []
+        if broker.queue.delivery == "at-most-once":
+            await broker.push_many([message.body for message in messages])
+            return [Sent(name, broker.queue.name, "ready") for name in names]
+        states = await broker.send_many(messages)
+        return [_sent(broker, name, state, runtime) for name, state in zip(names, states, strict=True)]
 
     async def publish(self, channel: str, body: Any) -> int:
         """Publish to every subscriber of `channel`; return how many connections received it."""
@@ -216,6 +254,12 @@ class Service:
         if name is None:
             raise NoSuchQueue(f"{queue!r} is not the handler of any queue")
         return name
+
+
+def _sent(broker: Broker, message_id: str, state: str, runtime: Runtime) -> Sent:
+    if state == "full":
+        raise QueueFull(f"queue {broker.queue.name} holds {broker.queue.max_length} ready messages already")
+    return Sent(message_id, broker.queue.name, state.removeprefix("="), state.startswith("="), runtime.wait)
 
 
 def _meta(headers: Mapping[str, str] | None, attempts: int | None, retry_s: float | None) -> Meta:

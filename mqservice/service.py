@@ -181,6 +181,8 @@ class Service:
             raise ValueError(
                 f"{len(bodies)} messages at once: at most {_MOST_AT_ONCE}, for they hold Redis up meanwhile"
             )
+        if ids is not None and len(ids) != len(bodies):
+            raise ValueError(f"{len(ids)} ids for {len(bodies)} bodies")
         runtime = self._running()
         broker = runtime.broker(self._queue_name(queue))
         names = [new_id() for _ in bodies] if ids is None else [keys.valid_name(name, "id") for name in ids]

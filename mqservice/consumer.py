@@ -24,6 +24,9 @@ log = structlog.get_logger()
 
 Execute = Callable[[Claimed], Awaitable[Outcome]]
 
+Observe = Callable[[float], None]
+"""Called with the seconds that each run took."""
+
 Failed = Callable[[Claimed, BaseException, float], Outcome]
 """Says what a run comes to that did not end by itself: the message, the error, the seconds it took."""
 
@@ -47,11 +50,15 @@ class Consumer:
     """Takes the messages of one queue, `concurrency` at a time, and hands them to `execute`.
 
     `name` is unique among all consumers that use this Redis: the claims are replayed by it. `failed` tells what
-    becomes of a message whose handler ignores that its time is over, or cancels itself.
+    becomes of a message whose handler ignores that its time is over, or cancels itself. `observe` is told how long each
+    run took.
     """
 
-    def __init__(self, broker: Broker, execute: Execute, name: str, failed: Failed) -> None:
+    def __init__(
+        self, broker: Broker, execute: Execute, name: str, failed: Failed, observe: Observe = lambda seconds: None
+    ) -> None:
         self._broker, self._execute, self.name, self._failed = broker, execute, name, failed
+        self._observe = observe
         self.queue = broker.queue
         self._bell = broker.bell()
         self._lanes = Lanes(self._work, self.queue.concurrency, f"lane {self.queue.name}")
@@ -260,6 +267,7 @@ class Consumer:
             self._break(error)
             return
         took_s = time.monotonic() - began_at
+        self._observe(took_s)
         self._run_s = took_s if self._run_s == float("inf") else self._run_s + (took_s - self._run_s) / 16
         if not held.given_up:
             self._settle(held, outcome)

@@ -4,11 +4,12 @@ The consumer of queues with `delivery = "at-most-once"`: no record, no lease, no
 """
 
 import asyncio
+import time
 
 import structlog
 
 from mqservice.broker import Broker
-from mqservice.consumer import Execute
+from mqservice.consumer import Execute, Observe
 from mqservice.message import Claimed, Dead, RetryIn
 from mqservice.retry import Backoff
 from mqservice.settling import OUTAGES
@@ -17,10 +18,13 @@ log = structlog.get_logger()
 
 
 class Popper:
-    """Pops raw bodies off one queue's list, `concurrency` at a time, and hands them to `execute`."""
+    """Pops raw bodies off one queue's list, `concurrency` at a time, and hands them to `execute`.
 
-    def __init__(self, broker: Broker, execute: Execute, name: str) -> None:
-        self._broker, self._execute, self.name = broker, execute, name
+    `observe` is told how long each run took.
+    """
+
+    def __init__(self, broker: Broker, execute: Execute, name: str, observe: Observe = lambda seconds: None) -> None:
+        self._broker, self._execute, self.name, self._observe = broker, execute, name, observe
         self._pop = broker.pop()
         self._running: set[asyncio.Task[None]] = set()
         self._slot_free = asyncio.Event()
@@ -87,7 +91,9 @@ class Popper:
         self._slot_free.set()
 
     async def _work(self, claimed: Claimed) -> None:
+        started = time.perf_counter()
         outcome = await self._execute(claimed)
+        self._observe(time.perf_counter() - started)
         if isinstance(outcome, (RetryIn, Dead)):
             error = outcome.attempt
             log.warning("failed for good", queue=self._broker.queue.name, type=error.type, text=error.text)

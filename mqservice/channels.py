@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from mqservice.connections import Connections
 from mqservice.errors import MqError, Unavailable
+from mqservice.rates import Pace
 from mqservice.retry import Backoff
 
 log = structlog.get_logger()
@@ -27,15 +28,22 @@ SILENT_S = 3.0
 
 
 class Channels:
-    """Publishes."""
+    """Publishes, and counts what it published. `key_of` tells the Redis channel of a name of ours."""
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def __init__(self, connections: Connections, key_of: Callable[[str], str] = str) -> None:
+        self._connections, self._key_of = connections, key_of
+        self._pace = Pace()
 
     async def publish(self, channel: str, body: bytes) -> int:
-        """Publish to the Redis channel; return how many connections received it. 1 round trip, not repeated."""
-        receivers: int = await self._connections.guard(lambda: self._connections.commands.publish(channel, body))
+        """Publish to the channel; return how many connections received it. 1 round trip, not repeated."""
+        key = self._key_of(channel)
+        receivers: int = await self._connections.guard(lambda: self._connections.commands.publish(key, body))
+        self._pace.count(channel)
         return receivers
+
+    def per_s(self) -> dict[str, float]:
+        """Return how many messages a second were published here lately, by channel."""
+        return self._pace.per_s()
 
 
 class Subscription:

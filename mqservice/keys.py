@@ -15,6 +15,9 @@ QUEUES = "{mq}:queues"
 SCHEDULES = "{mq}:schedules"
 """Set of the names of all schedules. With braces, as no queue's list may be called; the scripts derive the rest."""
 
+PROCESSES = "{mq}:processes"
+"""Zset of the names of all processes that run. `scripts/report.lua` derives the keys of their reports."""
+
 
 def valid_name(name: str, what: str = "queue") -> str:
     """Return `name`, or raise InvalidName. One rule for queues, channels and message ids."""
@@ -41,6 +44,11 @@ def part(list_key: str, name: str) -> str:
 def process_channel(process: str) -> str:
     """Channel on which scripts tell one process what concerns it."""
     return f"mq:process:{process}"
+
+
+def report(process: str) -> str:
+    """String, the latest report of one process. `scripts/report.lua` derives the same."""
+    return f"{PROCESSES}:{process}"
 
 
 def schedule(name: str) -> str:

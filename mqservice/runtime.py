@@ -19,20 +19,24 @@ import structlog
 from mqservice import keys, scripts
 from mqservice.broker import Broker
 from mqservice.channels import Channels
-from mqservice.config import Config, redacted
+from mqservice.config import Config, QueueOptions, redacted
 from mqservice.connections import Connections, open_redis
 from mqservice.consumer import Consumer
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import EmbeddedError, MqError, NoSuchQueue, Unavailable
 from mqservice.executor import Execution
 from mqservice.following import follow
-from mqservice.handlers import Handler, Registry
+from mqservice.handlers import Handler, Registry, is_pattern
+from mqservice.history import History
 from mqservice.idempotency import Idempotency
 from mqservice.lag import LoopLag
 from mqservice.leases import Renewal
 from mqservice.message import Outgoing
+from mqservice.numbers import Numbers, numbers
 from mqservice.operations import Operations
 from mqservice.popper import Popper
+from mqservice.processes import Processes
+from mqservice.reports import Reporter, Subject
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
 from mqservice.scheduler import Scheduler
@@ -78,6 +82,8 @@ class Runtime:
         self._embedded: EmbeddedServer | None = None
         self._connections: Connections | None = None
         self._waiters: Waiters | None = None
+        self._channels: Channels | None = None
+        self._reporter: Reporter | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
         self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
@@ -104,6 +110,13 @@ class Runtime:
         """The schedules of this Redis."""
         return Schedules(self._redis())
 
+    @property
+    def channels(self) -> Channels:
+        """What publishes."""
+        if self._channels is None:
+            self._channels = Channels(self._redis(), self._channel_key)
+        return self._channels
+
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
         """Bring everything up in order, HTTP last. On any error nothing is left behind."""
@@ -112,6 +125,7 @@ class Runtime:
             runtime._watch(runtime.lag.beat(), "lag")
             await runtime._start_redis()
             await runtime._start_subscription()
+            runtime._start_reports()
             if parts.consumers:
                 await runtime._start_consumers()
             runtime._start_scheduler()
@@ -151,7 +165,17 @@ class Runtime:
 
     async def publish(self, channel: str, body: bytes) -> int:
         """Publish a body to a channel by our name; return the number of connections that received it."""
-        return await Channels(self._redis()).publish(self._channel_key(channel), body)
+        return await self.channels.publish(channel, body)
+
+    async def known_queues(self) -> list[QueueOptions]:
+        """Return what holds for each of `queues()`. 1 round trip."""
+        return [self.broker(name).queue for name in await self.queues()]
+
+    async def numbers(self) -> Numbers:
+        """Return everything at a glance. 7 round trips."""
+        names = {*self._config.channels, *(subscriber.name for subscriber in self._registry.subscribers)}
+        channels = {name: self._channel_key(name) for name in names if not is_pattern(name)}
+        return await numbers(self._redis(), await self.known_queues(), channels)
 
     async def wait_failed(self) -> None:
         """Wait until a watched task ends, then raise why. Waits for ever when there is none."""
@@ -164,11 +188,10 @@ class Runtime:
 
     def describe(self) -> dict[str, str]:
         """Return what the start screen says."""
-        consumed = [c.name.rsplit("/", 1)[1] for c in self._consumers]
         return {
             "url": self.server.url if self.server else "",
             "redis": self._redis_text,
-            "queues": ", ".join(consumed),
+            "queues": ", ".join(self._consumed()),
             "channels": ", ".join(s.handler.name for s in self._subscribers),
         }
 
@@ -235,6 +258,9 @@ class Runtime:
                 return {"queue": consumer.queue.name, "id": message_id}
         return {}
 
+    def _consumed(self) -> list[str]:
+        return [consumer.name.rsplit("/", 1)[1] for consumer in self._consumers]
+
     def _cancel(self, list_key: str, message_id: str) -> None:
         for consumer in self._consumers:
             if isinstance(consumer, Consumer) and consumer.queue.key == list_key:
@@ -260,11 +286,30 @@ class Runtime:
         name = f"{self.name}/{handler.name}"
         execution = Execution(handler, broker.queue, self.name, self._threads, broker.progress)
         once = broker.queue.delivery == "at-most-once"
+        observe = self._reports().observe(broker.queue.key)
         consumer = (
-            Popper(broker, execution.run, name) if once else Consumer(broker, execution.run, name, execution.failed)
+            Popper(broker, execution.run, name, observe)
+            if once
+            else Consumer(broker, execution.run, name, execution.failed, observe)
         )
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
+
+    def _start_reports(self) -> None:
+        self._watch(self._reports().run(), "reports")
+
+    def _reports(self) -> Reporter:
+        if self._reporter is None:
+            subject = Subject(
+                name=self.name,
+                consumed=self._consumed,
+                known=self.known_queues,
+                held=lambda: sum(consumer.held for consumer in self._consumers),
+                streams=lambda: len(self.server.streams) if self.server else 0,
+                published_per_s=self.channels.per_s,
+            )
+            self._reporter = Reporter(self._redis(), subject)
+        return self._reporter
 
     def _start_scheduler(self) -> None:
         self._scheduler = Scheduler(
@@ -292,6 +337,9 @@ class Runtime:
             waiters=self.waiters,
             idempotency=Idempotency(self._redis()),
             schedules=self.schedules,
+            processes=Processes(self._redis()),
+            history=History(self._redis()),
+            numbers=self.numbers,
             publish=self.publish,
             not_ready=self._not_ready,
             is_alive=self._is_alive,

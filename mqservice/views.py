@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal, cast
 
 import msgspec
@@ -15,12 +14,9 @@ from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import BadCursor
 from mqservice.message import Attempt, decode_meta
-from mqservice.rates import rates
+from mqservice.queue_views import QueueView, look
 
 State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
-
-CONSUMER_SILENT_MS = 15_000
-"""A consumer that has neither claimed nor renewed for so long is not counted."""
 
 
 class Progress(Struct, frozen=True):
@@ -56,36 +52,6 @@ class MessageView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     finished_at: str | UnsetType = UNSET
     expires_at: str | UnsetType = UNSET
     by: str | UnsetType = UNSET
-
-
-class Counts(Struct, frozen=True):
-    """Messages per state; done and cancelled count from the queue's beginning."""
-
-    ready: int
-    active: int
-    scheduled: int
-    dead: int
-    done: int
-    cancelled: int
-
-
-class Rates(Struct, frozen=True):
-    """Events a second over the last 10 s, of all processes."""
-
-    in_per_s: float
-    done_per_s: float
-    failed_per_s: float
-
-
-class QueueView(Struct, frozen=True):
-    """A queue at a glance. `oldest_s` is the age of the next ready message, None when there is none or it is raw."""
-
-    name: str
-    paused: bool
-    counts: Counts
-    oldest_s: float | None
-    rates: Rates
-    consumers: int
 
 
 class Page(Struct, frozen=True):
@@ -146,50 +112,8 @@ class Views:
         return Page(views, more)
 
     async def queue(self) -> QueueView:
-        """Return the queue's numbers. 3 round trips."""
-        redis, part = self._connections.commands, partial(keys.part, self._key)
-
-        async def read() -> list[Any]:
-            async with redis.pipeline(transaction=False) as pipeline:
-                pipeline.llen(self._key)
-                pipeline.zcard(part("active"))
-                pipeline.zcard(part("scheduled"))
-                pipeline.zcard(part("dead"))
-                pipeline.hgetall(part("info"))
-                pipeline.lindex(self._key, 0)
-                pipeline.time()
-                return await pipeline.execute()
-
-        ready, active, scheduled, dead, info, head, (seconds, micros) = await self._connections.guard(read)
-        now_ms = seconds * 1000 + micros // 1000
-        oldest_s, consumers = await self._connections.guard(lambda: self._ages(head, now_ms))
-        per_s = await self._connections.guard(lambda: rates(self._connections, self._key))
-        return QueueView(
-            name=self._queue.name,
-            paused=b"paused" in info,
-            counts=Counts(
-                ready=max(0, ready - int(info.get(b"tombstones", 0))),
-                active=active,
-                scheduled=scheduled,
-                dead=dead,
-                done=int(info.get(b"done", 0)),
-                cancelled=int(info.get(b"cancelled", 0)),
-            ),
-            oldest_s=oldest_s,
-            rates=Rates(per_s.get("sent", 0.0), per_s.get("done", 0.0), per_s.get("failed", 0.0)),
-            consumers=consumers,
-        )
-
-    async def _ages(self, head: bytes | None, now_ms: int) -> tuple[float | None, int]:
-        consumers = keys.part(self._key, "consumers")
-        async with self._connections.commands.pipeline(transaction=False) as pipeline:
-            pipeline.zremrangebyscore(consumers, "-inf", now_ms - CONSUMER_SILENT_MS)
-            pipeline.zcard(consumers)
-            if head is not None and head.startswith(MARK):
-                pipeline.hget(keys.record(self._key, head.removeprefix(MARK).decode()), "sent")
-            _, count, *sent = await pipeline.execute()
-        oldest_s = (now_ms - int(sent[0])) / 1000 if sent and sent[0] else None
-        return oldest_s, count
+        """Return the queue's numbers. 2 round trips."""
+        return (await look(self._connections, [self._queue])).queues[0]
 
     async def _entries(self, state: str, start: int, count: int) -> list[bytes]:
         redis, last = self._connections.commands, start + count - 1

@@ -44,7 +44,12 @@ SCHEDULE_PUT = _load("schedule_put", when_full=True)  # of the configuration, at
 SCHEDULE_DELETE = _load("schedule_delete", when_full=True)
 SCHEDULE_TAKE = _load("schedule_take", when_full=True)
 SCHEDULE_MARK = _load("schedule_mark", when_full=True)
+# A full Redis is when people look.
+REPORT = _load("report", when_full=True)
+RUNS = _load("runs", when_full=True)
+SAMPLE = _load("sample", when_full=True)
 ALL = (
     *(REGISTER, SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, WATCH, PROGRESS),
     *(SCHEDULE_PUT, SCHEDULE_DELETE, SCHEDULE_TAKE, SCHEDULE_MARK),
+    *(REPORT, RUNS, SAMPLE),
 )

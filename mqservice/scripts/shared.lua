@@ -10,7 +10,8 @@
 --   {K}:dead       zset  id -> time of death, ms
 --   {K}:done       list  the newest finished ids, newest first, at most 10,000; {K}:cancelled likewise
 --   {K}:info       hash  counters (sent, done, failed, died, cancelled, replayed, purged, forgotten, tombstones) and `paused`
---   {K}:rate:<n>   hash  the same counters of one period of 10 s, for two minutes
+--   {K}:rate:<n>   hash  the same counters of one period of 10 s, for two minutes; see runs.lua, sample.lua
+--   {K}:history:<h>  hash  what happened in each minute of an hour, for a day; see sample.lua
 --   {K}:consumers  zset  consumer -> when it was last heard of, ms
 --   {K}:u:<key>    string  id of the unfinished message that has this unique key
 --   {K}:m:<id>     hash  the message

@@ -6,8 +6,10 @@ from aiohttp import web
 from msgspec import Struct
 
 from mqservice.message import JSON
+from mqservice.processes import ProcessView
+from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
-from mqservice.views import QueueView, State
+from mqservice.views import State
 
 
 class Accepted(Struct, frozen=True):
@@ -61,6 +63,12 @@ class Queues(Struct, frozen=True):
     """All queues, by name."""
 
     queues: list[QueueView]
+
+
+class Processes(Struct, frozen=True):
+    """All processes that run, by name."""
+
+    processes: list[ProcessView]
 
 
 class Schedules(Struct, frozen=True):

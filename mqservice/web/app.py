@@ -10,9 +10,11 @@ from mqservice.config import HttpConfig
 from mqservice.web import edge, openapi
 from mqservice.web.context import CONTEXT, HTTP, Context
 from mqservice.web.docs import CURL
+from mqservice.web.live import LIVE, Live
 from mqservice.web.parameters import NoQuery, parse
 from mqservice.web.route import Route
 from mqservice.web.routes import ROUTES
+from mqservice.web.sse import STREAMS, Streams
 from mqservice.web.waiting import WAITS, Waits
 
 _EXAMPLES: Final = {"queue": "echo", "channel": "prices", "id": "order-42", "name": "nightly", "code": "queue-full"}
@@ -23,10 +25,13 @@ def application(context: Context, config: HttpConfig) -> web.Application:
     app = web.Application(middlewares=[edge.as_problems])
     waits = Waits()
     app[CONTEXT], app[HTTP], app[WAITS] = context, config, waits
+    app[STREAMS], app[LIVE] = Streams(), Live(context)
     app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
     app[CURL] = {route.operation: curl(route, config.port) for route in ROUTES}
     app.on_response_prepare.append(edge.on_prepare)
     app.on_shutdown.append(waits.cut_short)
+    app.on_shutdown.append(app[STREAMS].end_all)
+    app.on_cleanup.append(app[LIVE].aclose)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _checked(route), expect_handler=edge.expect)
     return app

@@ -7,8 +7,11 @@ from aiohttp import web
 
 from mqservice.broker import Broker
 from mqservice.config import HttpConfig
+from mqservice.history import History
 from mqservice.idempotency import Idempotency
+from mqservice.numbers import Numbers
 from mqservice.operations import Operations
+from mqservice.processes import Processes
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
 from mqservice.views import Views
@@ -32,6 +35,12 @@ class Context:
     """The idempotency keys."""
     schedules: Schedules
     """The schedules of all processes."""
+    processes: Processes
+    """The processes that run."""
+    history: History
+    """What happened lately."""
+    numbers: Callable[[], Awaitable[Numbers]]
+    """Everything at a glance."""
     publish: Callable[[str, bytes], Awaitable[int]]
     """Publish a body to a channel by our name; the number of receivers."""
     not_ready: Callable[[], str]

@@ -133,7 +133,14 @@ def _answer(status: int, response: Mapping[str, Any]) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
+    if "oneOf" in schema:
+        return ", ".join(_event(kind["properties"]) for kind in schema["oneOf"])
     return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _event(properties: Mapping[str, Any]) -> str:
+    """Return what one event of a stream is called and holds."""
+    return f"{properties['event']['const']}: {_type(properties['data']['contentSchema'])}"
 
 
 def _link(name: str) -> str:

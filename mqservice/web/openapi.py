@@ -10,7 +10,8 @@ from aiohttp import web
 from mqservice.message import JSON
 from mqservice.web.parameters import NAME_PATTERN, Duration, Moment
 from mqservice.web.problems import PROBLEMS, Problem
-from mqservice.web.route import Answer, Header, Route
+from mqservice.web.route import Answer, Events, Header, Route
+from mqservice.web.sse import MEDIA_TYPE
 
 DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi", bytes)
 
@@ -76,7 +77,8 @@ def _types(route: Route) -> Iterable[Any]:
     kinds = [answer.content for answer in route.answers.values()]
     if route.body is not None:
         kinds += route.body.content.values()
-    return [kind for kind in kinds if kind is not None and not isinstance(kind, (str, dict))]
+    kinds += [data for kind in kinds if isinstance(kind, Events) for data in kind.kinds.values()]
+    return [kind for kind in kinds if kind is not None and not isinstance(kind, (str, dict, Events))]
 
 
 def _schema_hook(kind: type) -> dict[str, Any]:
@@ -140,9 +142,33 @@ def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
         response["headers"] = _headers(answer.headers)
     if isinstance(answer.content, str):
         response["content"] = {answer.content: {"schema": {"type": "string"}}}
+    elif isinstance(answer.content, Events):
+        response["content"] = {MEDIA_TYPE: {"schema": _event(answer.content, schemas)}}
     elif answer.content is not None:
         response["content"] = {"application/json": {"schema": schemas.of(answer.content)}}
     return response
+
+
+def _event(events: Events, schemas: _Schemas) -> dict[str, Any]:
+    """Return the schema of each event of a stream, as OpenAPI before 3.2 has it."""
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"const": name},
+                    "data": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": schemas.of(kind),
+                    },
+                    "id": {"type": "string"},
+                }
+            }
+            for name, kind in events.kinds.items()
+        ],
+    }
 
 
 def _problem_response(status: int, codes: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from mqservice.history import Range
 from mqservice.operations import Purgeable
 from mqservice.views import State
 from mqservice.web.problems import Refusal
@@ -132,6 +133,20 @@ class ReplayQuery(Struct, frozen=True):
     until: Annotated[Moment, Meta(description="Died then or before.")] | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=100_000, description="So many at most, the oldest first.")] = 1000
     rate: Annotated[float, Meta(ge=0, le=1_000_000, description="A second; 0: all at once.")] = 0.0
+
+
+class StatsQuery(Struct, frozen=True):
+    """How far to look back."""
+
+    range: Annotated[Range, Meta(description="The last two minutes, hour or day.")] = "2m"
+
+
+class StreamQuery(Struct, frozen=True):
+    """How much of a stream."""
+
+    limit: Annotated[int, Meta(ge=1, le=1_000_000, description="End after so many events; else never.")] | UnsetType = (
+        UNSET
+    )
 
 
 def parse(request: web.Request, query: type[Query]) -> Query:

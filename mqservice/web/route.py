@@ -15,12 +15,18 @@ HTML: Final = "text/html"
 TEXT: Final = "text/plain"
 
 
+class Events(NamedTuple):
+    """What a stream of server-sent events has: name of an event → the type of its data, JSON."""
+
+    kinds: Mapping[str, type[Struct]]
+
+
 class Answer(NamedTuple):
     """An answer that is no problem: when it comes, what it holds, which headers it always has."""
 
     description: str
     content: Any = None
-    """The type that its JSON has; or a str, its media type; None: nothing is in it."""
+    """The type that its JSON has; or a str, its media type; or Events; None: nothing is in it."""
     headers: tuple[str, ...] = ()
 
 

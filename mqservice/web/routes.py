@@ -5,22 +5,35 @@ The router, /openapi.json and /docs are made of it, so none of them can know a r
 
 from typing import Any, Final
 
+from mqservice.history import Stats
+from mqservice.numbers import Numbers, Outage
+from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
-from mqservice.views import MessageView, Page, QueueView
-from mqservice.web import batches, channels, docs, health, messages, openapi, pages, queues, schedules
+from mqservice.views import MessageView, Page
+from mqservice.web import batches, channels, docs, health, live, messages, openapi, pages, queues, schedules, stats
 from mqservice.web.answers import (
     Accepted,
     AcceptedBatch,
     Cancelled,
     Deleted,
     Paused,
+    Processes,
     Published,
     Queues,
     Replayed,
     Schedules,
 )
-from mqservice.web.parameters import NoQuery, PageQuery, PurgeQuery, ReplayQuery, SendQuery, WaitQuery
-from mqservice.web.route import HTML, TEXT, Answer, Body, Header, Route
+from mqservice.web.parameters import (
+    NoQuery,
+    PageQuery,
+    PurgeQuery,
+    ReplayQuery,
+    SendQuery,
+    StatsQuery,
+    StreamQuery,
+    WaitQuery,
+)
+from mqservice.web.route import HTML, TEXT, Answer, Body, Events, Header, Route
 
 QUEUES: Final = "/v1/queues"
 QUEUE: Final = f"{QUEUES}/{{queue}}"
@@ -120,6 +133,17 @@ ROUTES: Final = (
     Route(
         "POST", "/v1/channels/{channel}/messages", channels.publish, "channels",
         {202: Answer("It is published.", Published)}, NoQuery, (_KEY,), _MESSAGE_BODY, ("malformed-json", *_ONCE),
+    ),
+    Route(
+        "GET", f"{QUEUE}/stats", stats.queue, "queues",
+        {200: Answer("What happened.", Stats)}, StatsQuery, problems=("no-such-queue",), example="range=1h",
+    ),
+    Route("GET", "/v1/stats", stats.index, "service", {200: Answer("What happened.", Stats)}, StatsQuery),
+    Route("GET", "/v1/processes", live.processes, "service", {200: Answer("The processes.", Processes)}, NoQuery),
+    Route(
+        "GET", "/v1/events", live.events, "service",
+        {200: Answer("The numbers, as they come.", Events({"numbers": Numbers, "outage": Outage}))},
+        StreamQuery, example="limit=3",
     ),
     Route("GET", SCHEDULES, schedules.index, "schedules", {200: Answer("The schedules.", Schedules)}, NoQuery),
     Route(

@@ -11,6 +11,7 @@ from mqservice.errors import ConfigError
 from mqservice.web.app import application
 from mqservice.web.context import Context
 from mqservice.web.protocol import Protocol
+from mqservice.web.sse import STREAMS
 
 _SHUTDOWN_S = 5.0
 """How long answers under way may take once the listener is closed."""
@@ -21,8 +22,11 @@ class Server:
 
     def __init__(self, context: Context, config: HttpConfig) -> None:
         self._config = config
+        app = application(context, config)
+        self.streams = app[STREAMS]
+        """The open event streams."""
         self._runner = web.AppRunner(
-            application(context, config),
+            app,
             shutdown_timeout=_SHUTDOWN_S,
             handle_signals=False,
             handler_cancellation=True,  # nobody waits for a message on behalf of a client that has gone

@@ -18,7 +18,7 @@ from schemathesis.config import SchemathesisConfig
 from mqservice import Service
 from mqservice.config import Config, HttpConfig, QueueConfig, RedisConfig, ServiceConfig
 from mqservice.embedded import EmbeddedServer
-from mqservice.web import app, waiting
+from mqservice.web import app, sse, waiting
 from mqservice.web.openapi import document
 from mqservice.web.problems import PROBLEMS
 from mqservice.web.routes import ROUTES
@@ -93,6 +93,7 @@ def base_url(server: EmbeddedServer) -> Iterator[str]:
         client.flushdb()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(waiting, "LONGEST_S", 0.02)
+        patch.setattr(sse, "LONGEST_S", 0.02)
         background = Background(
             Config(
                 redis=RedisConfig(url=url, embedded="never"),

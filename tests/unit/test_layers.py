@@ -14,15 +14,16 @@ PACKAGE = Path(__file__).parents[2] / "mqservice"
 
 LAYERS = (
     ("errors", "keys", "batching"),
-    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules", "client", "deploy"),
+    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules", "histogram", "client", "deploy"),
     (
         *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store"),
+        *("queue_views", "history", "processes", "numbers"),
     ),
     ("handlers", "executor", "held"),
     (
         *("consumer", "lanes", "settling", "popper", "subscriber", "following", "scheduler"),
-        *("sidecar", "leases", "lag", "watchdog"),
+        *("sidecar", "leases", "lag", "watchdog", "reports"),
     ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),

@@ -1,4 +1,5 @@
-"""What this process follows on Redis channels, over its one subscription: its subscribers, and its own channel.
+"""What this process follows on Redis channels, over its one subscription: its subscribers, its
+clients' event streams, and its own channel.
 
 On its own channel, `mq:process:<name>`, scripts tell the process that a message it waits for has ended, or that a
 message it works on is to be cancelled. Run by the runtime.
@@ -8,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from mqservice.channels import Deliver, Subscription
 from mqservice.connections import Connections
+from mqservice.fanout import Fanout
 from mqservice.handlers import is_pattern
 from mqservice.keys import process_channel
 from mqservice.subscriber import Subscriber
+from mqservice.subscription import Deliver, Subscription
 
 log = structlog.get_logger()
 
@@ -24,21 +26,27 @@ def follow(
     connections: Connections,
     process: str,
     subscribers: Mapping[str, Sequence[Subscriber]],
+    fanout: Fanout,
     on_ended: OnMessage,
     on_cancel: OnMessage,
 ) -> Subscription:
     """Return the subscription of a process; it delivers while it runs. `subscribers` by Redis channel or pattern."""
     own = process_channel(process)
-    deliver = _delivery(own, subscribers, {b"ended": on_ended, b"cancel": on_cancel})
+    deliver = _delivery(own, subscribers, fanout, {b"ended": on_ended, b"cancel": on_cancel})
     channels = [own, *(key for key in subscribers if not is_pattern(key))]
-    return Subscription(connections, channels, [key for key in subscribers if is_pattern(key)], deliver)
+    subscription = Subscription(connections, channels, [key for key in subscribers if is_pattern(key)], deliver)
+    fanout.attach(subscription)
+    return subscription
 
 
-def _delivery(own: str, subscribers: Mapping[str, Sequence[Subscriber]], verbs: Mapping[bytes, OnMessage]) -> Deliver:
+def _delivery(
+    own: str, subscribers: Mapping[str, Sequence[Subscriber]], fanout: Fanout, verbs: Mapping[bytes, OnMessage]
+) -> Deliver:
     def deliver(followed: str, channel: str, body: bytes) -> None:
         if followed != own:
-            for subscriber in subscribers[followed]:
+            for subscriber in subscribers.get(followed, ()):
                 subscriber.deliver(channel, body)
+            fanout.deliver(followed, channel, body)
             return
         verb, _, rest = body.partition(b" ")
         message_id, _, list_key = rest.partition(b" ")

@@ -8,6 +8,10 @@ import re
 from mqservice.errors import InvalidName
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PATTERN = re.compile(r"[A-Za-z0-9._:*-]{1,128}")
+
+RESERVED = "mq:"
+"""Redis channels that begin so are ours: nobody outside may publish on them or follow them."""
 
 QUEUES = "{mq}:queues"
 """Set of the names of all queues that any process has served or sent to. With braces, as no queue's list may be."""
@@ -23,6 +27,13 @@ def valid_name(name: str, what: str = "queue") -> str:
     """Return `name`, or raise InvalidName. One rule for queues, channels and message ids."""
     if not _NAME.fullmatch(name):
         raise InvalidName(f"{what} {name[:140]!r} is not a name: 1 to 128 of A-Z a-z 0-9 . _ : -")
+    return name
+
+
+def valid_pattern(name: str, what: str = "channel") -> str:
+    """Return `name`, which may have `*` for any text, or raise InvalidName."""
+    if not _PATTERN.fullmatch(name):
+        raise InvalidName(f"{what} {name[:140]!r} is not a name: 1 to 128 of A-Z a-z 0-9 . _ : - and *")
     return name
 
 
@@ -44,6 +55,11 @@ def part(list_key: str, name: str) -> str:
 def process_channel(process: str) -> str:
     """Channel on which scripts tell one process what concerns it."""
     return f"mq:process:{process}"
+
+
+def channel_history(channel: str) -> str:
+    """Stream of what was published lately on a Redis channel; also the channel on which the ids are told."""
+    return f"mq:channel:{channel}"
 
 
 def report(process: str) -> str:

@@ -3,6 +3,7 @@
 Plain data; no Redis, no HTTP.
 """
 
+import base64
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -153,6 +154,18 @@ class Message:
             raise ValueError(f"fraction {fraction!r} is not between 0 and 1")
         if self._report is not None:
             await self._report(fraction, text)
+
+
+def readable(body: bytes) -> Any:
+    """Return a body as people and JSON read it: JSON as what it is, other text as a string, other bytes as base64."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(body).decode()}
 
 
 class UnsendableBody(MqError):

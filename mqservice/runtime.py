@@ -19,12 +19,13 @@ import structlog
 from mqservice import keys, scripts
 from mqservice.broker import Broker
 from mqservice.channels import Channels
-from mqservice.config import Config, QueueOptions, redacted
+from mqservice.config import ChannelOptions, Config, QueueOptions, redacted
 from mqservice.connections import Connections, open_redis
 from mqservice.consumer import Consumer
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import EmbeddedError, MqError, NoSuchQueue, Unavailable
 from mqservice.executor import Execution
+from mqservice.fanout import Fanout
 from mqservice.following import follow
 from mqservice.handlers import Handler, Registry, is_pattern
 from mqservice.history import History
@@ -84,6 +85,7 @@ class Runtime:
         self._waiters: Waiters | None = None
         self._channels: Channels | None = None
         self._reporter: Reporter | None = None
+        self._fanout: Fanout | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
         self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
@@ -114,8 +116,15 @@ class Runtime:
     def channels(self) -> Channels:
         """What publishes."""
         if self._channels is None:
-            self._channels = Channels(self._redis(), self._channel_key)
+            self._channels = Channels(self._redis(), self._channel)
         return self._channels
+
+    @property
+    def fanout(self) -> Fanout:
+        """What clients follow."""
+        if self._fanout is None:
+            self._fanout = Fanout(self._redis(), self._channel)
+        return self._fanout
 
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
@@ -163,10 +172,6 @@ class Runtime:
         names = await self._redis().guard(lambda: self._redis().commands.smembers(keys.QUEUES))
         return sorted(name.decode() if isinstance(name, bytes) else name for name in names)
 
-    async def publish(self, channel: str, body: bytes) -> int:
-        """Publish a body to a channel by our name; return the number of connections that received it."""
-        return await self.channels.publish(channel, body)
-
     async def known_queues(self) -> list[QueueOptions]:
         """Return what holds for each of `queues()`. 1 round trip."""
         return [self.broker(name).queue for name in await self.queues()]
@@ -174,7 +179,7 @@ class Runtime:
     async def numbers(self) -> Numbers:
         """Return everything at a glance. 7 round trips."""
         names = {*self._config.channels, *(subscriber.name for subscriber in self._registry.subscribers)}
-        channels = {name: self._channel_key(name) for name in names if not is_pattern(name)}
+        channels = {name: self._channel(name).key for name in names if not is_pattern(name)}
         return await numbers(self._redis(), await self.known_queues(), channels)
 
     async def wait_failed(self) -> None:
@@ -242,10 +247,11 @@ class Runtime:
         for handler in self._registry.subscribers if self._parts.consumers else ():
             subscriber = Subscriber(handler)
             self._subscribers.append(subscriber)
-            by_key.setdefault(self._channel_key(handler.name), []).append(subscriber)
+            by_key.setdefault(self._channel(handler.name).key, []).append(subscriber)
             self._draining.add(self._watch(subscriber.run(), f"subscriber {handler.name}"))
-        subscription = follow(self._redis(), self.name, by_key, self.waiters.notify, self._cancel)
+        subscription = follow(self._redis(), self.name, by_key, self.fanout, self.waiters.notify, self._cancel)
         following = self._watch(subscription.run(), "subscription")
+        self._watch(self.fanout.run(), "channel streams")
         live = asyncio.create_task(subscription.live.wait(), name="subscription live")
         await asyncio.wait({live, following}, timeout=_LIVE_S, return_when=asyncio.FIRST_COMPLETED)
         if not live.done():
@@ -340,7 +346,8 @@ class Runtime:
             processes=Processes(self._redis()),
             history=History(self._redis()),
             numbers=self.numbers,
-            publish=self.publish,
+            publish=self.channels.publish,
+            fanout=self.fanout,
             not_ready=self._not_ready,
             is_alive=self._is_alive,
         )
@@ -358,9 +365,8 @@ class Runtime:
     async def _is_alive(self) -> bool:
         return self.watchdog is None or await self.watchdog.is_alive()
 
-    def _channel_key(self, channel: str) -> str:
-        configured = self._config.channel_key(channel)
-        return configured if configured != channel else self._registry.channel_key(channel)
+    def _channel(self, name: str) -> ChannelOptions:
+        return self._config.channel_options(name, self._registry.channel_key(name))
 
     def _watch(self, run: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(run, name=name)

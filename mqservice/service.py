@@ -202,7 +202,7 @@ class Service:
 
     async def publish(self, channel: str, body: Any) -> int:
         """Publish to every subscriber of `channel`; return how many connections received it."""
-        return await self._running().publish(channel, encode_body(body))
+        return (await self._running().channels.publish(channel, encode_body(body))).receivers
 
     async def start(self, parts: Parts | None = None) -> None:
         """Bring everything up: Redis, scripts, subscriber, consumers, HTTP last. Raises MqError, with nothing left."""

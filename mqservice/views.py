@@ -1,6 +1,5 @@
 """What people see of queues and messages. Reads only; used by the web and by waiters."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -13,7 +12,7 @@ from mqservice.broker import MARK
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import BadCursor
-from mqservice.message import Attempt, decode_meta
+from mqservice.message import Attempt, decode_meta, readable
 from mqservice.queue_views import QueueView, look
 
 State = Literal["ready", "scheduled", "active", "done", "dead", "cancelled"]
@@ -108,7 +107,9 @@ class Views:
                 if view is not None and view.state == state:
                     views.append(view)
             else:
-                views.append(MessageView(id="", queue=self._queue.name, state="ready", body=_value(entry), sent_at=""))
+                views.append(
+                    MessageView(id="", queue=self._queue.name, state="ready", body=readable(entry), sent_at="")
+                )
         return Page(views, more)
 
     async def queue(self) -> QueueView:
@@ -142,7 +143,7 @@ def _view(message_id: str, record: Mapping[bytes, bytes], lease: bytes | None, q
         id=message_id,
         queue=queue,
         state=cast("State", state.decode()),
-        body=_value(record.get(b"body", record.get(b"blob", b""))),
+        body=readable(record.get(b"body", record.get(b"blob", b""))),
         content_type=meta.content_type,
         headers=meta.headers,
         result=msgspec.json.decode(record[b"result"]) if b"result" in record else UNSET,
@@ -160,18 +161,6 @@ def _view(message_id: str, record: Mapping[bytes, bytes], lease: bytes | None, q
         expires_at=_time(record[b"expires"]) if b"expires" in record else UNSET,
         by=by.decode() if by else UNSET,
     )
-
-
-def _value(body: bytes) -> Any:
-    """Return JSON as what it is, other text as a string, other bytes as base64."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode()}
 
 
 def _progress(stored: bytes) -> Progress:

@@ -8,6 +8,7 @@ from mqservice.config.checks import redacted
 from mqservice.config.loading import Loaded, load
 from mqservice.config.sections import (
     ChannelConfig,
+    ChannelOptions,
     Config,
     HttpConfig,
     LogConfig,
@@ -20,6 +21,7 @@ from mqservice.config.sections import (
 
 __all__ = [
     "ChannelConfig",
+    "ChannelOptions",
     "Config",
     "HttpConfig",
     "Loaded",

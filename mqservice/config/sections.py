@@ -29,6 +29,7 @@ Concurrency = Annotated[int, Meta(ge=1, le=10_000)]
 LeaseSeconds = Annotated[float, Meta(ge=1, le=3600)]
 TimeoutSeconds = Annotated[float, Meta(ge=0.001, le=604_800)]
 RetentionSeconds = Annotated[float, Meta(ge=0.001, le=31_536_000)]
+History = Annotated[int, Meta(ge=0, le=1_000_000)]
 MaxLength = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 RetrySeconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 BellSeconds = Annotated[float, Meta(ge=0.1, le=10)]
@@ -134,6 +135,19 @@ class ChannelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     # The Redis channel, where it is not called as ours.
     key: ChannelKey | UnsetType = UNSET
+    # Messages kept for clients that come back; 0: none.
+    history: History = 0
+    # How long they are kept.
+    history_s: RetentionSeconds = 3600.0
+
+
+class ChannelOptions(Struct, frozen=True):
+    """All that holds for one channel; `key` is its Redis channel."""
+
+    name: str
+    key: str
+    history: int = 0
+    history_s: float = 3600.0
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -177,10 +191,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         }
         return msgspec.convert(merged, QueueOptions)
 
-    def channel_key(self, name: str) -> str:
-        """Return the Redis channel of our channel `name`: its configured key, else the name itself."""
-        key = self.channels.get(name, ChannelConfig()).key
-        return name if key is UNSET else key
+    def channel_options(self, name: str, key: str | None = None) -> ChannelOptions:
+        """Resolve one channel; its Redis channel is the configured key, else `key`, else the name itself."""
+        its = self.channels.get(name, ChannelConfig())
+        return ChannelOptions(name, key or name if its.key is UNSET else its.key, its.history, its.history_s)
 
 
 def _types(section: type[Struct]) -> dict[str, object]:
@@ -201,7 +215,7 @@ KEYS: Final[Mapping[str, Mapping[str, object]]] = {
     "queue": _types(QueueConfig),
     "log": _types(LogConfig),
     "queues": _QUEUE_TYPES,
-    "channels": {"key": ChannelKey},
+    "channels": {**_types(ChannelConfig), "key": ChannelKey},
     "schedules": {
         "queue": _ruled(str, "queue"),
         "body": Any,

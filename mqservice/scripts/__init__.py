@@ -29,6 +29,7 @@ def _load(name: str, *, when_full: bool) -> Script:
 
 REGISTER = _load("register", when_full=True)
 SEND = _load("send", when_full=False)
+PUBLISH = _load("publish", when_full=False)
 PUSH = _load("push", when_full=False)
 # A full Redis must still drain, or nothing ever makes room.
 CLAIM = _load("claim", when_full=True)
@@ -51,5 +52,5 @@ SAMPLE = _load("sample", when_full=True)
 ALL = (
     *(REGISTER, SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, WATCH, PROGRESS),
     *(SCHEDULE_PUT, SCHEDULE_DELETE, SCHEDULE_TAKE, SCHEDULE_MARK),
-    *(REPORT, RUNS, SAMPLE),
+    *(PUBLISH, REPORT, RUNS, SAMPLE),
 )

@@ -17,7 +17,14 @@ from mqservice.web.routes import ROUTES
 from mqservice.web.sse import STREAMS, Streams
 from mqservice.web.waiting import WAITS, Waits
 
-_EXAMPLES: Final = {"queue": "echo", "channel": "prices", "id": "order-42", "name": "nightly", "code": "queue-full"}
+_EXAMPLES: Final = {
+    "queue": "echo",
+    "channel": "prices",
+    "pattern": "prices.*",
+    "id": "order-42",
+    "name": "nightly",
+    "code": "queue-full",
+}
 
 
 def application(context: Context, config: HttpConfig) -> web.Application:
@@ -55,7 +62,7 @@ def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
     async def handle(request: web.Request) -> web.StreamResponse:
         for name, value in request.match_info.items():
-            keys.valid_name(value, name)
+            (keys.valid_pattern if name == "pattern" else keys.valid_name)(value, name)
         parsed = parse(request, query)
         return await (route.handler(request) if query is NoQuery else route.handler(request, parsed))
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mqservice.broker import Broker
+from mqservice.channel_history import Publication
 from mqservice.config import HttpConfig
+from mqservice.fanout import Fanout
 from mqservice.history import History
 from mqservice.idempotency import Idempotency
 from mqservice.numbers import Numbers
@@ -41,8 +43,10 @@ class Context:
     """What happened lately."""
     numbers: Callable[[], Awaitable[Numbers]]
     """Everything at a glance."""
-    publish: Callable[[str, bytes], Awaitable[int]]
-    """Publish a body to a channel by our name; the number of receivers."""
+    publish: Callable[[str, bytes, str], Awaitable[Publication]]
+    """Publish a body to a channel by our name, with a token that makes it safe to repeat."""
+    fanout: Fanout
+    """The channels that clients follow."""
     not_ready: Callable[[], str]
     """Why this process should get no traffic: it starts, drains, a part has died, a consumer is not answered; or ""."""
     is_alive: Callable[[], Awaitable[bool]]

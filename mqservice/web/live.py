@@ -6,12 +6,13 @@ from aiohttp import web
 from msgspec import UNSET
 
 from mqservice.errors import MqError
+from mqservice.events import encode
 from mqservice.message import JSON
 from mqservice.numbers import Outage
 from mqservice.web.answers import Processes, answer
 from mqservice.web.context import CONTEXT, Context
 from mqservice.web.parameters import StreamQuery
-from mqservice.web.sse import STREAMS, Feed, event
+from mqservice.web.sse import STREAMS, Feed
 
 EVERY_S = 1.0
 _READ_S = 1.0
@@ -54,11 +55,11 @@ class Live:
                 async with asyncio.timeout(_READ_S):
                     numbers = await self._context.numbers()
                 answered_at = loop.time()
-                self._latest = event("numbers", JSON.encode(numbers))
+                self._latest = encode("numbers", JSON.encode(numbers))
             except (MqError, TimeoutError) as error:
                 away_s = round(loop.time() - answered_at, 1)
                 text = str(error) or f"Redis did not answer within {_READ_S:g} s"
-                self._latest = event("outage", JSON.encode(Outage(away_s, text)))
+                self._latest = encode("outage", JSON.encode(Outage(away_s, text)))
             for feed in tuple(self._feeds):
                 feed.put(self._latest)
             due = max(due + EVERY_S, loop.time())

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from mqservice.message import JSON
-from mqservice.web.parameters import NAME_PATTERN, Duration, Moment
+from mqservice.web.parameters import CHANNEL_PATTERN, NAME_PATTERN, Duration, Moment
 from mqservice.web.problems import PROBLEMS, Problem
 from mqservice.web.route import Answer, Events, Header, Route
 from mqservice.web.sse import MEDIA_TYPE
@@ -117,6 +117,8 @@ def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
 
 def _path_parameter(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
+    if name == "pattern":
+        schema["pattern"] = CHANNEL_PATTERN
     if name == "code":
         schema = {"type": "string", "enum": list(PROBLEMS)}
     return {"name": name, "in": "path", "required": True, "schema": schema}

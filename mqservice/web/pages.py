@@ -53,7 +53,7 @@ async def prodcons(request: web.Request) -> web.Response:
 async def pubsub(request: web.Request) -> web.Response:
     """Publish a random digit on the channel `pubsub`; go back to the page."""
     if _is_wanted(request):
-        await request.app[CONTEXT].publish("pubsub", _digit())
+        await request.app[CONTEXT].publish("pubsub", _digit(), "")
     return _back(request)
 
 

@@ -69,8 +69,13 @@ class Moment:
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 
+EVENT_ID_PATTERN: Final = "^[0-9]{1,15}-[0-9]{1,15}$"
+
 NAME_PATTERN: Final = "^[A-Za-z0-9._:-]{1,128}$"
 """As `keys.valid_name`, which has the last word: this `$` lets a line feed pass."""
+
+CHANNEL_PATTERN: Final = "^[A-Za-z0-9._:*-]{1,128}$"
+"""As `keys.valid_pattern`."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Attempts = Annotated[int, Meta(ge=1, le=1000, description="Runs until a failing message is dead.")]
@@ -141,12 +146,23 @@ class StatsQuery(Struct, frozen=True):
     range: Annotated[Range, Meta(description="The last two minutes, hour or day.")] = "2m"
 
 
+Limit = Annotated[int, Meta(ge=1, le=1_000_000, description="End after so many events; else never.")]
+
+
 class StreamQuery(Struct, frozen=True):
     """How much of a stream."""
 
-    limit: Annotated[int, Meta(ge=1, le=1_000_000, description="End after so many events; else never.")] | UnsetType = (
-        UNSET
-    )
+    limit: Limit | UnsetType = UNSET
+
+
+class ResumeQuery(Struct, frozen=True):
+    """How much of a stream, and after which event."""
+
+    limit: Limit | UnsetType = UNSET
+    last_event_id: (
+        Annotated[str, Meta(pattern=EVENT_ID_PATTERN, description="As the header Last-Event-ID, which comes second.")]
+        | UnsetType
+    ) = UNSET
 
 
 def parse(request: web.Request, query: type[Query]) -> Query:

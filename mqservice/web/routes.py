@@ -5,6 +5,7 @@ The router, /openapi.json and /docs are made of it, so none of them can know a r
 
 from typing import Any, Final
 
+from mqservice.fanout import ChannelMessage, Gap
 from mqservice.history import Stats
 from mqservice.numbers import Numbers, Outage
 from mqservice.queue_views import QueueView
@@ -24,10 +25,12 @@ from mqservice.web.answers import (
     Schedules,
 )
 from mqservice.web.parameters import (
+    EVENT_ID_PATTERN,
     NoQuery,
     PageQuery,
     PurgeQuery,
     ReplayQuery,
+    ResumeQuery,
     SendQuery,
     StatsQuery,
     StreamQuery,
@@ -51,6 +54,9 @@ _KEY: Final = Header(
 )
 _PREFER: Final = Header(
     "Prefer", "`wait=20`: as `?wait=20`, which comes first (RFC 7240).", {"type": "string", "examples": ["wait=20"]}
+)
+_LAST_EVENT_ID: Final = Header(
+    "Last-Event-ID", "The id of the last event that was got.", {"type": "string", "pattern": EVENT_ID_PATTERN}
 )
 _ONCE: Final = ("request-running", "key-reused")
 
@@ -144,6 +150,11 @@ ROUTES: Final = (
         "GET", "/v1/events", live.events, "service",
         {200: Answer("The numbers, as they come.", Events({"numbers": Numbers, "outage": Outage}))},
         StreamQuery, example="limit=3",
+    ),
+    Route(
+        "GET", "/v1/channels/{pattern}/events", channels.events, "channels",
+        {200: Answer("The messages, as they come.", Events({"message": ChannelMessage, "gap": Gap}))},
+        ResumeQuery, (_LAST_EVENT_ID,), example="limit=10",
     ),
     Route("GET", SCHEDULES, schedules.index, "schedules", {200: Answer("The schedules.", Schedules)}, NoQuery),
     Route(

@@ -5,8 +5,8 @@ buffer; beyond it the client is disconnected, and comes back by itself (a browse
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
@@ -27,12 +27,6 @@ MEDIA_TYPE: Final = "text/event-stream"
 _RETRY: Final = b"retry: 2000\n\n"
 
 
-def event(name: str, data: bytes, event_id: bytes = b"") -> bytes:
-    """Return an event as it is sent. `data` has no line breaks, as JSON of ours has none."""
-    head = b"id: %b\n" % event_id if event_id else b""
-    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), data)
-
-
 class Feed:
     """The events on their way to one client; at most `limit` of them, then it ends (None: no end)."""
 
@@ -43,6 +37,8 @@ class Feed:
         self._wake = asyncio.Event()
         self._ended = False
         self._abort: Callable[[], None] | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
         self.overflowed = False
         self.writing = False
         """Seen from elsewhere: the client's connection takes no more at present."""
@@ -66,6 +62,12 @@ class Feed:
             self._left -= 1
             self._ended = self._left <= 0
         self._wake.set()
+
+    async def room(self) -> None:
+        """Wait until the client has taken most of what was put in, so that reading on overflows nothing."""
+        if len(self._waiting) >= BUFFER_EVENTS // 2 or self._bytes >= BUFFER_BYTES // 2:
+            self._drained.clear()
+            await self._drained.wait()
 
     def end(self) -> None:
         """Let the client have what was put in, then end. A client that takes nothing is cut off."""
@@ -94,6 +96,7 @@ class Feed:
                 self.writing = True
                 await response.write(chunk)
                 self.writing = False
+                self._drained.set()
             elif self._ended:
                 return
             if self._ended:
@@ -109,11 +112,17 @@ class Streams:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    async def serve(self, request: web.Request, feed: Feed) -> web.StreamResponse:
-        """Answer a request with the events of a feed, until it ends or the client goes."""
-        response = EventSourceResponse(ping_interval=HEARTBEAT_S, send_timeout=SEND_S)
+    async def serve(
+        self, request: web.Request, feed: Feed, produce: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> web.StreamResponse:
+        """Answer a request with the events of a feed, until it ends or the client goes.
+
+        `produce()` runs meanwhile.
+        """
+        response = EventSourceResponse(sep="\n", ping_interval=HEARTBEAT_S, send_timeout=SEND_S)
         await response.prepare(request)
         self._feeds.add(feed)
+        producer = asyncio.create_task(produce(), name="event stream") if produce is not None else None
         try:
             async with asyncio.timeout(LONGEST_S), response:
                 await response.write(_RETRY)
@@ -122,6 +131,8 @@ class Streams:
             pass  # it has gone, or comes back
         finally:
             self._feeds.discard(feed)
+            if producer is not None:
+                await _ended(producer)
         return response
 
     async def end_all(self, _app: web.Application) -> None:
@@ -136,3 +147,11 @@ STREAMS: web.AppKey[Streams] = web.AppKey("streams", Streams)
 def _abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
+
+
+async def _ended(producer: asyncio.Task[None]) -> None:
+    """Wait for the end of a producer that is not needed any more. Raises what went wrong with it."""
+    producer.cancel()
+    await asyncio.wait([producer])
+    if not producer.cancelled():
+        producer.result()

@@ -8,10 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from mqservice import Message, Service
-from mqservice.channels import Channels, Subscription
+from mqservice.channels import Channels
 from mqservice.config import Config
 from mqservice.connections import Connections
 from mqservice.runtime import Parts
+from mqservice.subscription import Subscription
 from tests.waiting import until, until_async
 
 
@@ -40,10 +41,10 @@ async def test_subscription_when_published_then_channels_and_patterns_are_told_a
     connections: Connections, deliver: Callable[[str, str, bytes], None], heard: list[tuple[str, str, bytes]]
 ) -> None:
     async with following(Subscription(connections, ["a"], ["b.*"], deliver)):
-        channels = Channels(connections)
-        assert await channels.publish("a", b"1") == 1
-        assert await channels.publish("b.c", b"\xff") == 1
-        assert await channels.publish("nobody", b"3") == 0
+        channels = Channels(connections, Config().channel_options)
+        assert await channels.publish("a", b"1") == ("", 1)
+        assert await channels.publish("b.c", b"\xff") == ("", 1)
+        assert await channels.publish("nobody", b"3") == ("", 0)
         await until(lambda: heard == [("a", "a", b"1"), ("b.*", "b.c", b"\xff")])
 
 
@@ -71,8 +72,8 @@ async def test_subscription_when_redis_is_silent_then_noticed_and_built_anew(
     redis_client: Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mqservice.channels.PING_AFTER_S", 0.05)
-    monkeypatch.setattr("mqservice.channels.SILENT_S", 0.2)
+    monkeypatch.setattr("mqservice.subscription.PING_AFTER_S", 0.05)
+    monkeypatch.setattr("mqservice.subscription.SILENT_S", 0.2)
     subscription = Subscription(connections, ["a"], [], deliver)
     async with following(subscription):
         await redis_client.client_pause(1500, all=True)

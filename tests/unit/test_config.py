@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqservice.cli.config import config as config_command
-from mqservice.config import Config, QueueConfig, load, redacted
+from mqservice.config import ChannelOptions, Config, QueueConfig, load, redacted
 from mqservice.config.sections import KEYS, NAMED
 from mqservice.errors import ConfigError, InvalidName
 
@@ -65,7 +65,7 @@ def test_shipped_file_when_loaded_then_it_holds_every_key_with_its_default() -> 
     assert set(loaded.origins.values()) == {f"file {SHIPPED}"}
     assert loaded.config == Config(queues=loaded.config.queues, channels=loaded.config.channels)
     assert loaded.config.queue_options("prodcons").key == "task:prodcons:queue"
-    assert loaded.config.channel_key("pubsub") == "task:pubsub:channel"
+    assert loaded.config.channel_options("pubsub").key == "task:pubsub:channel"
 
 
 def test_shipped_file_when_read_then_every_key_has_a_line_of_why() -> None:
@@ -161,8 +161,8 @@ def test_queue_options_when_the_name_is_none_then_it_is_refused(name: str) -> No
         Config().queue_options(name)
 
 
-def test_channel_key_when_nothing_is_configured_then_it_is_the_name_or_pattern_itself() -> None:
-    assert Config().channel_key("prices.*") == "prices.*"
+def test_channel_options_when_nothing_is_configured_then_the_key_is_the_name_and_nothing_is_kept() -> None:
+    assert Config().channel_options("prices.*") == ChannelOptions("prices.*", "prices.*", 0, 3600.0)
 
 
 def test_load_when_a_queue_table_is_empty_then_the_queue_is_still_declared(write: Write) -> None:

@@ -14,16 +14,16 @@ PACKAGE = Path(__file__).parents[2] / "mqservice"
 
 LAYERS = (
     ("errors", "keys", "batching"),
-    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules", "histogram", "client", "deploy"),
+    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules", "histogram", "events", "client", "deploy"),
     (
         *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store"),
-        *("queue_views", "history", "processes", "numbers"),
+        *("queue_views", "history", "processes", "numbers", "subscription", "channel_history", "ordering"),
     ),
     ("handlers", "executor", "held"),
     (
         *("consumer", "lanes", "settling", "popper", "subscriber", "following", "scheduler"),
-        *("sidecar", "leases", "lag", "watchdog", "reports"),
+        *("sidecar", "leases", "lag", "watchdog", "reports", "fanout"),
     ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),
@@ -32,7 +32,7 @@ LAYERS = (
 """Every module, lowest layer first. `x.*` is the package x with all that it holds; `__init__` is mqservice itself."""
 
 ONLY_BY = {
-    "redis": ("connections", "inspection", "channels", "broker", "bell", "pop", "embedded"),
+    "redis": ("connections", "inspection", "subscription", "broker", "bell", "pop", "embedded"),
     "aiohttp": ("web.*",),
     "watchfiles": ("cli.reload",),
 }
@@ -264,7 +264,7 @@ PLANTED: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "redis above the broker": (
         {"consumer.py": "from redis.asyncio import Redis"},
-        ["consumer:1 imports redis: only connections, inspection, channels, broker, bell, pop, embedded may"],
+        ["consumer:1 imports redis: only connections, inspection, subscription, broker, bell, pop, embedded may"],
     ),
     "aiohttp below the web": (
         {"runtime.py": "def f():\n    from aiohttp import web"},

@@ -22,7 +22,10 @@ def _load(name: str, *, when_full: bool) -> Script:
     folder = files(__package__)
     flags = " flags=allow-oom" if when_full else ""
     shared = folder.joinpath("shared.lua").read_text("utf-8")
-    source = f"#!lua{flags}\n{shared}\n{folder.joinpath(f'{name}.lua').read_text('utf-8')}"
+    verb = folder.joinpath(f"{name}.lua").read_text("utf-8")
+    # A function, so that whichever `return` it ends with, those who watch the queue are told.
+    wrapped = f"local function verb()\n{verb}\nend\nlocal answer = verb()\ntell_watchers()\nreturn answer"
+    source = f"#!lua{flags}\n{shared}\n{wrapped}"
     digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, digest)
 
@@ -41,6 +44,7 @@ REPLAY = _load("replay", when_full=True)
 PURGE = _load("purge", when_full=True)
 WATCH = _load("watch", when_full=True)
 PROGRESS = _load("progress", when_full=True)
+WATCH_QUEUE = _load("watch_queue", when_full=True)
 SCHEDULE_PUT = _load("schedule_put", when_full=True)  # of the configuration, at start
 SCHEDULE_DELETE = _load("schedule_delete", when_full=True)
 SCHEDULE_TAKE = _load("schedule_take", when_full=True)
@@ -52,5 +56,5 @@ SAMPLE = _load("sample", when_full=True)
 ALL = (
     *(REGISTER, SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, WATCH, PROGRESS),
     *(SCHEDULE_PUT, SCHEDULE_DELETE, SCHEDULE_TAKE, SCHEDULE_MARK),
-    *(PUBLISH, REPORT, RUNS, SAMPLE),
+    *(WATCH_QUEUE, PUBLISH, REPORT, RUNS, SAMPLE),
 )

@@ -34,6 +34,7 @@ local function give(id, lease, attempts, sent, meta, body, crashes)
   leases[2 * taken - 1], leases[2 * taken] = id, lease
   ledger[taken + 1] = id
   given[id] = true
+  tell(id, 'active')
 end
 
 -- It is on the ready list, but not ready: cancelled meanwhile, or its record is gone.

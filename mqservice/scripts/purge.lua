@@ -33,6 +33,7 @@ local function forget(id, expected)
   free_unique(r[2], id)
   redis.call('UNLINK', key)
   deleted = deleted + 1
+  tell(id, 'purged')
   notify(r[3], id)
 end
 

@@ -14,6 +14,7 @@ for n, lease in ipairs(leases_of(ids)) do
   if holds(lease, token) and redis.call('HGET', key, 'settled') ~= mark then
     redis.call('HSET', key, 'state', 'ready', 'settled', mark, 'lease', lease, 'more', 1)
     released[#released + 1] = id
+    tell(id, 'ready')
     table.insert(marks, 1, MARK .. id) -- LPUSH turns the order round once more
     answers[n] = 1
   else

@@ -22,6 +22,7 @@ local function replay(id, delay_ms)
   redis.call('HDEL', key, 'reason', 'error', 'finished', 'attempts', 'crashes', 'expires', 'cancel', 'unique')
   redis.call('PERSIST', key)
   replayed = replayed + 1
+  tell(id, delay_ms > 0 and 'scheduled' or 'ready')
   if delay_ms > 0 then
     local due = NOW + delay_ms
     redis.call('HSET', key, 'state', 'scheduled', 'due', due, 'settled', mark, 'more', 1)

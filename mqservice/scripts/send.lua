@@ -58,6 +58,7 @@ local function store(id, body, meta, wish)
   end
   new = new + 1
   local due = wish and store_wish(key, wish)
+  tell(id, due and 'scheduled' or 'ready')
   if due then
     schedule(key, id, due)
     return 'scheduled'

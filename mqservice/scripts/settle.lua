@@ -37,6 +37,7 @@ function settle.done(id, key, lease, result, _, watch, unique)
     done[#done + 1] = id
   end
   finished = finished + 1
+  tell(id, 'done')
   free_unique(unique, id)
   notify(watch, id)
 end
@@ -45,6 +46,7 @@ function settle.retry(id, key, _, attempt, delay_ms)
   local due = NOW + math.floor(tonumber(delay_ms))
   remember(key, attempt)
   count('failed', 1)
+  tell(id, 'scheduled')
   redis.call('HSET', key, 'state', 'scheduled', 'due', due)
   redis.call('ZADD', SCHEDULED, due, id)
   if redis.call('ZRANGE', SCHEDULED, 0, 0)[1] == id then must_ring = true end

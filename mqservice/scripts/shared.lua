@@ -9,7 +9,8 @@
 --   {K}:scheduled  zset  id -> due time, ms
 --   {K}:dead       zset  id -> time of death, ms
 --   {K}:done       list  the newest finished ids, newest first, at most 10,000; {K}:cancelled likewise
---   {K}:info       hash  counters (sent, done, failed, died, cancelled, replayed, purged, forgotten, tombstones) and `paused`
+--   {K}:info       hash  counters (sent, done, failed, died, cancelled, replayed, purged, forgotten, tombstones), `paused`,
+--                        `watched` (until when somebody wants its events, ms)
 --   {K}:rate:<n>   hash  the same counters of one period of 10 s, for two minutes; see runs.lua, sample.lua
 --   {K}:history:<h>  hash  what happened in each minute of an hour, for a day; see sample.lua
 --   {K}:consumers  zset  consumer -> when it was last heard of, ms
@@ -50,6 +51,19 @@ end
 -- Tell one idle consumer to look. One token is enough: who takes it claims all it can, and rings on.
 local function ring()
   if redis.call('LLEN', BELL) == 0 then redis.call('RPUSH', BELL, '1') end
+end
+
+-- Note what became of a message, for those who watch the queue. When nobody does, it costs one HGET a call.
+local watched, told, untold = nil, {}, 0
+local function tell(id, state)
+  if watched == nil then watched = (tonumber(redis.call('HGET', INFO, 'watched')) or 0) > NOW end
+  if not watched then return end
+  if #told < 100 then told[#told + 1] = state .. ' ' .. id else untold = untold + 1 end
+end
+
+-- Publish what was noted: now in ms, how many were left out, then a line each. Called after every script.
+local function tell_watchers()
+  if #told > 0 then redis.call('PUBLISH', 'mq:queue:' .. K, NOW .. ' ' .. untold .. '\n' .. table.concat(told, '\n')) end
 end
 
 -- Run a variadic command over any number of values.
@@ -129,6 +143,7 @@ local function bury(id, reason, error, ttl_ms)
   -- Listed still from an earlier life, whose record has gone: that one is forgotten now.
   if redis.call('ZADD', DEAD, NOW, id) == 0 then count('forgotten', 1) end
   count('died', 1)
+  tell(id, 'dead')
   count('forgotten', redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', NOW - ttl_ms))
   local excess = redis.call('ZCARD', DEAD) - 100000
   if excess > 0 then
@@ -155,6 +170,7 @@ local function mark_cancelled(id, ttl_ms)
   redis.call('HSET', key, 'state', 'cancelled', 'finished', NOW)
   redis.call('PEXPIRE', key, ttl_ms)
   count('cancelled', 1)
+  tell(id, 'cancelled')
   list_ended(CANCELLED, { id })
   local r = redis.call('HMGET', key, 'watch', 'unique')
   free_unique(r[2], id)

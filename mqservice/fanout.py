@@ -134,8 +134,8 @@ class Fanout:
     def attach(self, subscription: Subscription) -> None:
         """Follow over this subscription, which delivers to `deliver`."""
         self._subscription = subscription
-        subscription.on_lost = self._lost
-        subscription.on_live = self._live
+        subscription.on_lost.append(self._lost)
+        subscription.on_live.append(self._live)
 
     async def join(self, channel: str, put: Put, last: EventId | None) -> Tail:
         """Hand a channel's messages to a client, live or after `last`; `leave` ends it.

@@ -12,7 +12,8 @@ import structlog
 from mqservice.connections import Connections
 from mqservice.fanout import Fanout
 from mqservice.handlers import is_pattern
-from mqservice.keys import process_channel
+from mqservice.keys import QUEUE_CHANNELS, process_channel
+from mqservice.queue_streams import QueueStreams
 from mqservice.subscriber import Subscriber
 from mqservice.subscription import Deliver, Subscription
 
@@ -27,26 +28,35 @@ def follow(
     process: str,
     subscribers: Mapping[str, Sequence[Subscriber]],
     fanout: Fanout,
+    queue_streams: QueueStreams,
     on_ended: OnMessage,
     on_cancel: OnMessage,
 ) -> Subscription:
     """Return the subscription of a process; it delivers while it runs. `subscribers` by Redis channel or pattern."""
     own = process_channel(process)
-    deliver = _delivery(own, subscribers, fanout, {b"ended": on_ended, b"cancel": on_cancel})
+    deliver = _delivery(own, subscribers, fanout, queue_streams, {b"ended": on_ended, b"cancel": on_cancel})
     channels = [own, *(key for key in subscribers if not is_pattern(key))]
     subscription = Subscription(connections, channels, [key for key in subscribers if is_pattern(key)], deliver)
     fanout.attach(subscription)
+    queue_streams.attach(subscription)
     return subscription
 
 
 def _delivery(
-    own: str, subscribers: Mapping[str, Sequence[Subscriber]], fanout: Fanout, verbs: Mapping[bytes, OnMessage]
+    own: str,
+    subscribers: Mapping[str, Sequence[Subscriber]],
+    fanout: Fanout,
+    queue_streams: QueueStreams,
+    verbs: Mapping[bytes, OnMessage],
 ) -> Deliver:
     def deliver(followed: str, channel: str, body: bytes) -> None:
         if followed != own:
             for subscriber in subscribers.get(followed, ()):
                 subscriber.deliver(channel, body)
-            fanout.deliver(followed, channel, body)
+            if followed.startswith(QUEUE_CHANNELS):
+                queue_streams.deliver(followed, body)
+            else:
+                fanout.deliver(followed, channel, body)
             return
         verb, _, rest = body.partition(b" ")
         message_id, _, list_key = rest.partition(b" ")

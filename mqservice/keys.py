@@ -19,6 +19,9 @@ QUEUES = "{mq}:queues"
 SCHEDULES = "{mq}:schedules"
 """Set of the names of all schedules. With braces, as no queue's list may be called; the scripts derive the rest."""
 
+QUEUE_CHANNELS = "mq:queue:"
+"""In front of a list key: `queue_channel`."""
+
 PROCESSES = "{mq}:processes"
 """Zset of the names of all processes that run. `scripts/report.lua` derives the keys of their reports."""
 
@@ -60,6 +63,11 @@ def process_channel(process: str) -> str:
 def channel_history(channel: str) -> str:
     """Stream of what was published lately on a Redis channel; also the channel on which the ids are told."""
     return f"mq:channel:{channel}"
+
+
+def queue_channel(list_key: str) -> str:
+    """Channel on which scripts tell what becomes of a queue's messages while somebody watches."""
+    return f"{QUEUE_CHANNELS}{list_key}"
 
 
 def report(process: str) -> str:

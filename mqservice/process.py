@@ -4,7 +4,9 @@ Called by the command line. The first TERM or INT drains, a second one releases 
 """
 
 import asyncio
+import contextlib
 import gc
+import resource
 import signal
 import sys
 
@@ -15,6 +17,8 @@ from mqservice.service import Service
 
 log = structlog.get_logger()
 
+_FILES = 65_536
+
 
 async def serve(service: Service, parts: Parts, version: str) -> None:
     """Start, serve, drain. Raises MqError when the start fails or a part dies."""
@@ -23,6 +27,7 @@ async def serve(service: Service, parts: Parts, version: str) -> None:
     def on_signal() -> None:
         (hurry if stop.is_set() else stop).set()
 
+    _raise_file_limit()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
@@ -40,6 +45,15 @@ async def serve(service: Service, parts: Parts, version: str) -> None:
     log.info("draining", again="Ctrl-C again releases at once")
     await service.stop(hurry=hurry)
     log.info("stopped")
+
+
+def _raise_file_limit() -> None:
+    """Let this process hold as many connections as the system allows it: shells and systemd begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a limit of its own below the one it names
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _screen(facts: dict[str, str], version: str) -> str:

@@ -37,6 +37,7 @@ from mqservice.numbers import Numbers, numbers
 from mqservice.operations import Operations
 from mqservice.popper import Popper
 from mqservice.processes import Processes
+from mqservice.queue_streams import QueueStreams
 from mqservice.reports import Reporter, Subject
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
@@ -86,6 +87,7 @@ class Runtime:
         self._channels: Channels | None = None
         self._reporter: Reporter | None = None
         self._fanout: Fanout | None = None
+        self._queue_streams: QueueStreams | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
         self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
@@ -125,6 +127,13 @@ class Runtime:
         if self._fanout is None:
             self._fanout = Fanout(self._redis(), self._channel)
         return self._fanout
+
+    @property
+    def queue_streams(self) -> QueueStreams:
+        """The queues that clients watch."""
+        if self._queue_streams is None:
+            self._queue_streams = QueueStreams(self._redis())
+        return self._queue_streams
 
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
@@ -249,9 +258,12 @@ class Runtime:
             self._subscribers.append(subscriber)
             by_key.setdefault(self._channel(handler.name).key, []).append(subscriber)
             self._draining.add(self._watch(subscriber.run(), f"subscriber {handler.name}"))
-        subscription = follow(self._redis(), self.name, by_key, self.fanout, self.waiters.notify, self._cancel)
+        subscription = follow(
+            self._redis(), self.name, by_key, self.fanout, self.queue_streams, self.waiters.notify, self._cancel
+        )
         following = self._watch(subscription.run(), "subscription")
         self._watch(self.fanout.run(), "channel streams")
+        self._watch(self.queue_streams.run(), "queue streams")
         live = asyncio.create_task(subscription.live.wait(), name="subscription live")
         await asyncio.wait({live, following}, timeout=_LIVE_S, return_when=asyncio.FIRST_COMPLETED)
         if not live.done():
@@ -348,6 +360,7 @@ class Runtime:
             numbers=self.numbers,
             publish=self.channels.publish,
             fanout=self.fanout,
+            queue_streams=self.queue_streams,
             not_ready=self._not_ready,
             is_alive=self._is_alive,
         )

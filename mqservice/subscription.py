@@ -38,8 +38,8 @@ class Name(NamedTuple):
 class Subscription:
     """Follows channels and patterns for as long as it runs, through every outage.
 
-    `on_lost` is called when something may have been missed, `on_live` when all is followed again, after the first
-    time too. Both before anything else is delivered.
+    All of `on_lost` are called when something may have been missed, all of `on_live` when everything is followed
+    again, after the first time too; both before anything else is delivered.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Subscription:
         self._changed = asyncio.Event()
         self.live = asyncio.Event()
         """Set while Redis has confirmed every subscription of those wanted when it was connected."""
-        self.on_lost: Callable[[], None] = lambda: None
-        self.on_live: Callable[[], None] = lambda: None
+        self.on_lost: list[Callable[[], None]] = []
+        self.on_live: list[Callable[[], None]] = []
 
     async def add(self, names: Iterable[Name]) -> None:
         """Follow these too; return once Redis has confirmed, however long that takes. Undo with as many `drop`."""
@@ -118,7 +118,8 @@ class Subscription:
             followed.clear()
         if self.live.is_set():
             self.live.clear()
-            self.on_lost()
+            for tell in self.on_lost:
+                tell()
 
     async def _subscribe(self, pubsub: PubSub) -> None:
         """Tell Redis what changed of what is wanted. The only place that does, so that it happens in order."""
@@ -184,4 +185,5 @@ class Subscription:
         if not self._unconfirmed and not self.live.is_set():
             backoff.reset()
             self.live.set()
-            self.on_live()
+            for tell in self.on_live:
+                tell()

@@ -50,9 +50,10 @@ async def _publish(request: web.Request, body: bytes, new_id: NewId) -> web.Resp
 
 
 def _last(request: web.Request, query: ResumeQuery) -> EventId | None:
-    given = request.headers.get("Last-Event-ID", "") if query.last_event_id is UNSET else query.last_event_id
-    if not given:
-        return None
-    if not _EVENT_ID.fullmatch(given):
+    """Return where a client left off. The header comes first: a browser that comes back asks the same URL with it."""
+    given = request.headers.get("Last-Event-ID")
+    if given is not None and not _EVENT_ID.fullmatch(given):
         raise Refusal("invalid-parameter", f"Last-Event-ID {given[:60]!r} is not the id of an event, such as 1-1")
-    return EventId.parse(given)
+    if given is None and query.last_event_id is not UNSET:
+        given = query.last_event_id
+    return EventId.parse(given) if given else None

@@ -14,6 +14,7 @@ from mqservice.idempotency import Idempotency
 from mqservice.numbers import Numbers
 from mqservice.operations import Operations
 from mqservice.processes import Processes
+from mqservice.queue_streams import QueueStreams
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
 from mqservice.views import Views
@@ -47,6 +48,8 @@ class Context:
     """Publish a body to a channel by our name, with a token that makes it safe to repeat."""
     fanout: Fanout
     """The channels that clients follow."""
+    queue_streams: QueueStreams
+    """The queues that clients watch."""
     not_ready: Callable[[], str]
     """Why this process should get no traffic: it starts, drains, a part has died, a consumer is not answered; or ""."""
     is_alive: Callable[[], Awaitable[bool]]

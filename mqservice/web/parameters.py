@@ -160,7 +160,7 @@ class ResumeQuery(Struct, frozen=True):
 
     limit: Limit | UnsetType = UNSET
     last_event_id: (
-        Annotated[str, Meta(pattern=EVENT_ID_PATTERN, description="As the header Last-Event-ID, which comes second.")]
+        Annotated[str, Meta(pattern=EVENT_ID_PATTERN, description="As the header Last-Event-ID, which comes first.")]
         | UnsetType
     ) = UNSET
 

@@ -8,10 +8,24 @@ from typing import Any, Final
 from mqservice.fanout import ChannelMessage, Gap
 from mqservice.history import Stats
 from mqservice.numbers import Numbers, Outage
+from mqservice.queue_streams import Skipped, StateEvent
 from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
-from mqservice.views import MessageView, Page
-from mqservice.web import batches, channels, docs, health, live, messages, openapi, pages, queues, schedules, stats
+from mqservice.views import MessageView, Page, Progress
+from mqservice.web import (
+    batches,
+    channels,
+    docs,
+    health,
+    live,
+    messages,
+    openapi,
+    pages,
+    queues,
+    schedules,
+    stats,
+    watching,
+)
 from mqservice.web.answers import (
     Accepted,
     AcceptedBatch,
@@ -124,6 +138,16 @@ ROUTES: Final = (
         {202: Answer("It is ready again.", Accepted, ("Location",))},
         NoQuery, problems=("no-such-message", "not-dead"),
     ),
+    Route(
+        "GET", f"{MESSAGE}/events", watching.message, "messages",
+        {
+            200: Answer(
+                "What becomes of it.",
+                Events({"state": MessageView, "progress": Progress, "gone": watching.Gone}),
+            )
+        },
+        StreamQuery, problems=("no-such-message",),
+    ),
     Route("GET", QUEUES, queues.index, "queues", {200: Answer("The queues.", Queues)}, NoQuery),
     Route(
         "GET", QUEUE, queues.view, "queues",
@@ -143,6 +167,11 @@ ROUTES: Final = (
     Route(
         "GET", f"{QUEUE}/stats", stats.queue, "queues",
         {200: Answer("What happened.", Stats)}, StatsQuery, problems=("no-such-queue",), example="range=1h",
+    ),
+    Route(
+        "GET", f"{QUEUE}/events", watching.queue, "queues",
+        {200: Answer("What becomes of its messages.", Events({"state": StateEvent, "skipped": Skipped}))},
+        StreamQuery, example="limit=10",
     ),
     Route("GET", "/v1/stats", stats.index, "service", {200: Answer("What happened.", Stats)}, StatsQuery),
     Route("GET", "/v1/processes", live.processes, "service", {200: Answer("The processes.", Processes)}, NoQuery),

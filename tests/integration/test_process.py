@@ -1,6 +1,7 @@
 """The service as a process: start, the tutorial's pages and scripts, signals, more than one of them."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -243,3 +244,14 @@ def test_one_of_two_when_killed_then_the_other_answers_on_the_same_port(url: str
 
 def test_environment_when_tests_run_then_no_configuration_leaks_in() -> None:
     assert not [name for name in os.environ if name.startswith("MQSERVICE_")]
+
+
+def test_serve_when_started_with_few_files_then_it_takes_as_many_as_it_may(url: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+    try:
+        with serving(url) as served:
+            served.started()
+            assert resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)[0] == min(65_536, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

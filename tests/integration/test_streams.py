@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -367,6 +368,16 @@ async def test_stop_when_a_client_takes_nothing_then_it_is_cut_off(config: Confi
         assert time.monotonic() - started < 1
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Both ends of every connection are in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 async def test_events_when_a_thousand_clients_listen_then_each_gets_everything_over_one_subscription(
     service: Service, redis_client: redis.asyncio.Redis
 ) -> None:

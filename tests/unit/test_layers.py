@@ -23,7 +23,7 @@ LAYERS = (
     ("handlers", "executor", "held"),
     (
         *("consumer", "lanes", "settling", "popper", "subscriber", "following", "scheduler"),
-        *("sidecar", "leases", "lag", "watchdog", "reports", "fanout"),
+        *("sidecar", "leases", "lag", "watchdog", "reports", "fanout", "queue_streams"),
     ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),

@@ -12,7 +12,7 @@ from mqservice.channels import Channels
 from mqservice.config import Config
 from mqservice.connections import Connections
 from mqservice.runtime import Parts
-from mqservice.subscription import Subscription
+from mqservice.subscription import Name, Subscription
 from tests.waiting import until, until_async
 
 
@@ -58,11 +58,11 @@ async def test_subscription_when_its_connection_is_killed_then_it_follows_again(
         for number in range(5):
             await redis_client.client_kill_filter(_type="pubsub")
 
-            async def published(body: bytes = b"%d" % number) -> bool:
-                return await redis_client.publish("a", body) == 1
+            async def heard_again(body: bytes = b"%d" % number) -> bool:
+                await redis_client.publish("a", body)  # also reaches a killed connection that is not closed yet
+                return ("a", "a", body) in heard
 
-            await until_async(published)
-            await until(lambda n=number: ("a", "a", b"%d" % n) in heard)
+            await until_async(heard_again)
 
 
 async def test_subscription_when_redis_is_silent_then_noticed_and_built_anew(
@@ -82,6 +82,54 @@ async def test_subscription_when_redis_is_silent_then_noticed_and_built_anew(
         await until(subscription.live.is_set)
         await redis_client.publish("a", b"back")
         await until(lambda: heard == [("a", "a", b"back")])
+
+
+async def test_subscription_when_names_come_and_go_while_it_runs_then_only_those_wanted_are_followed(
+    connections: Connections,
+    deliver: Callable[[str, str, bytes], None],
+    heard: list[tuple[str, str, bytes]],
+    redis_client: Redis,
+) -> None:
+    subscription = Subscription(connections, ["own"], [], deliver)
+    async with following(subscription):
+        for _ in range(20):  # dropped and wanted again before Redis was told of either
+            await subscription.add([Name("a"), Name("b.*", True)])
+            assert subscription.follows(Name("a"))
+            assert await redis_client.publish("a", b"") == 1
+            subscription.drop([Name("a"), Name("b.*", True)])
+            await asyncio.sleep(0)
+        await subscription.add([Name("a")])
+        await subscription.add([Name("a")])
+        subscription.drop([Name("a")])
+        await until_async(lambda: _numpat(redis_client, 0))
+        assert await redis_client.pubsub_numsub("a") == [(b"a", 1)]
+        subscription.drop([Name("a")])
+
+        async def gone() -> bool:
+            return bool(await redis_client.pubsub_numsub("a") == [(b"a", 0)])
+
+        await until_async(gone)
+        assert not subscription.follows(Name("a"))
+        assert len(heard) == 20
+
+
+async def test_subscription_when_a_name_is_added_during_an_outage_then_it_is_followed_after(
+    connections: Connections, deliver: Callable[[str, str, bytes], None], redis_client: Redis
+) -> None:
+    subscription = Subscription(connections, ["own"], [], deliver)
+    lost: list[bool] = []
+    subscription.on_lost.append(lambda: lost.append(True))
+    async with following(subscription):
+        await redis_client.client_kill_filter(_type="pubsub")
+        await until(lambda: lost)
+        assert not subscription.follows(Name("own"))
+        await asyncio.wait_for(subscription.add([Name("a")]), 5)
+        assert await redis_client.publish("a", b"") == 1
+        assert subscription.follows(Name("own"))
+
+
+async def _numpat(redis_client: Redis, count: int) -> bool:
+    return bool(await redis_client.pubsub_numpat() == count)
 
 
 async def test_subscriber_when_published_through_a_service_then_called_with_the_decoded_body(config: Config) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import resource
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,8 +16,9 @@ from aiohttp import ClientSession
 
 from mqservice import Service
 from mqservice.channel_history import ChannelHistory, EventId
-from mqservice.config import ChannelConfig, Config
+from mqservice.config import ChannelConfig, Config, RedisConfig
 from mqservice.connections import Connections
+from mqservice.embedded import private_server
 from mqservice.web import sse
 from tests.events import EventClient, listening
 from tests.waiting import until, until_async
@@ -312,6 +315,27 @@ async def test_events_when_redis_is_away_then_the_stream_stays_and_goes_on(
         sending = asyncio.create_task(publish(service, "kept", 2, 3), name="publishing")
         assert await bodies(client, 3) == [1, 2, 3]
         await sending
+
+
+async def test_events_when_redis_is_killed_and_restarted_then_the_stream_stays_and_has_no_gap(config: Config) -> None:
+    async with private_server() as server:
+        config = msgspec.structs.replace(config, redis=RedisConfig(url=server.url(5), embedded="never"))
+        async with (
+            Service(config) as service,
+            listening(service.url, KEPT) as kept,
+            listening(service.url, "/v1/events") as numbers,
+        ):
+            sending = asyncio.create_task(_publish_slowly(service, 300), name="publishing")
+            seen = await bodies(kept, 50)
+            pid = server.server_pid()
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            await server.revive()
+            seen += await bodies(kept, 250)
+            await sending
+            assert seen == list(range(300))
+            while (event := await numbers.next()) is None or event.name != "numbers":
+                assert event is not None
 
 
 # Many, slow, and the end

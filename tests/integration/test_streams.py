@@ -385,8 +385,16 @@ async def test_stop_when_a_client_takes_nothing_then_it_is_cut_off(config: Confi
     await service.start()
     async with listening(service.url, LIVE) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(200):
+        server = service._running().server
+        assert server is not None
+        (feed,) = server.streams._feeds
+
+        async def stuck() -> bool:
             await service.publish("live", "x" * 60_000)
+            return feed.writing
+
+        await until_async(stuck, 20)
+        assert not feed.overflowed
         started = time.monotonic()
         await service.stop()
         assert time.monotonic() - started < 1

@@ -12,7 +12,7 @@ from mqservice.web.context import CONTEXT, HTTP, Context
 from mqservice.web.docs import CURL
 from mqservice.web.live import LIVE, Live
 from mqservice.web.parameters import NoQuery, parse
-from mqservice.web.route import Route
+from mqservice.web.route import Events, Route
 from mqservice.web.routes import ROUTES
 from mqservice.web.sse import STREAMS, Streams
 from mqservice.web.waiting import WAITS, Waits
@@ -51,6 +51,8 @@ def curl(route: Route, port: int) -> str:
     body = f" {route.body.curl}" if route.body else ""
     if body and route.method == "POST":
         method = ""  # curl knows
+    if any(isinstance(its.content, Events) for its in route.answers.values()):
+        method = "-N "  # each event as it comes
     return f"curl {method}'http://localhost:{port or 5000}{path}'{body}"
 
 

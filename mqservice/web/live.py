@@ -2,6 +2,7 @@
 
 import asyncio
 
+import structlog
 from aiohttp import web
 from msgspec import UNSET
 
@@ -13,6 +14,8 @@ from mqservice.web.answers import Processes, answer
 from mqservice.web.context import CONTEXT, Context
 from mqservice.web.parameters import StreamQuery
 from mqservice.web.sse import STREAMS, Feed
+
+log = structlog.get_logger()
 
 EVERY_S = 1.0
 _READ_S = 1.0
@@ -32,7 +35,7 @@ class Live:
         """Let a client have the numbers: the latest at once, then each second's."""
         self._feeds.add(feed)
         if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._run(), name="live numbers")
+            self._reader = asyncio.create_task(self._supervise(), name="live numbers")
         elif self._latest:
             feed.put(self._latest)
 
@@ -45,6 +48,14 @@ class Live:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
+
+    async def _supervise(self) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            log.error("live numbers failed", exc_info=error)
+            for feed in tuple(self._feeds):
+                feed.abort()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

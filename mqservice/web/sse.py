@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
+
+log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 15.0
 """A comment goes out so often: proxies cut off what is silent, and a client that is gone is found out."""
@@ -117,12 +120,12 @@ class Streams:
     ) -> web.StreamResponse:
         """Answer a request with the events of a feed, until it ends or the client goes.
 
-        `produce()` runs meanwhile.
+        `produce()` runs meanwhile; when it fails, that is logged and the client cut off, so that it comes back.
         """
         response = EventSourceResponse(sep="\n", ping_interval=HEARTBEAT_S, send_timeout=SEND_S)
         await response.prepare(request)
         self._feeds.add(feed)
-        producer = asyncio.create_task(produce(), name="event stream") if produce is not None else None
+        producer = asyncio.create_task(_produced(produce, feed), name="event stream") if produce is not None else None
         try:
             async with asyncio.timeout(LONGEST_S), response:
                 await response.write(_RETRY)
@@ -132,7 +135,8 @@ class Streams:
         finally:
             self._feeds.discard(feed)
             if producer is not None:
-                await _ended(producer)
+                producer.cancel()
+                await asyncio.wait([producer])
         return response
 
     async def end_all(self, _app: web.Application) -> None:
@@ -149,9 +153,9 @@ def _abort(request: web.Request) -> None:
         request.transport.abort()
 
 
-async def _ended(producer: asyncio.Task[None]) -> None:
-    """Wait for the end of a producer that is not needed any more. Raises what went wrong with it."""
-    producer.cancel()
-    await asyncio.wait([producer])
-    if not producer.cancelled():
-        producer.result()
+async def _produced(produce: Callable[[], Coroutine[Any, Any, None]], feed: Feed) -> None:
+    try:
+        await produce()
+    except Exception as error:
+        log.error("event stream failed", exc_info=error)
+        feed.abort()

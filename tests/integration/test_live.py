@@ -115,6 +115,22 @@ async def test_events_when_redis_is_away_then_it_says_for_how_long_and_why(
     assert "1 s" in outages[0]["error"]
 
 
+async def test_events_when_reading_them_fails_for_a_fault_of_ours_then_the_client_is_cut_off_and_may_come_back(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a fault")
+
+    async with service:
+        with monkeypatch.context() as patch:
+            patch.setattr("mqservice.runtime.numbers", broken)
+            async with listening(service.url, "/v1/events") as client:
+                with pytest.raises(ConnectionError):
+                    await client.next()
+        async with listening(service.url, "/v1/events") as client:
+            assert (await client.take(1))[0].name == "numbers"
+
+
 async def test_processes_when_several_run_then_all_are_listed_until_they_stop(
     service: Service, config: Config, connections: Connections
 ) -> None:
@@ -144,6 +160,15 @@ async def test_processes_when_one_is_killed_then_it_is_forgotten(
 
         await until_async(forgotten)
         assert await redis_client.pttl((await redis_client.keys("{mq}:processes:vm*") or ["none"])[0]) <= 10_000
+
+
+async def test_docs_when_a_route_is_a_stream_then_its_curl_line_buffers_nothing_and_its_events_are_named(
+    service: Service,
+) -> None:
+    async with service, ClientSession() as session, session.get(service.url + "/docs") as response:
+        page = await response.text()
+    assert "curl -N &#x27;http://localhost:5000/v1/events?limit=3&#x27;" in page
+    assert "text/event-stream numbers: Numbers, outage: Outage" in page
 
 
 async def test_stats_when_messages_were_handled_then_the_last_two_minutes_have_them(service: Service) -> None:

@@ -223,6 +223,18 @@ async def test_events_when_redis_has_lost_the_history_then_a_gap_of_unknown_size
     assert event.data["body"] == 4
 
 
+async def test_events_when_reading_the_history_fails_for_a_fault_of_ours_then_the_client_is_cut_off(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(ChannelHistory, "after", broken)
+    async with listening(service.url, KEPT, Last_Event_ID="0-0") as client:
+        with pytest.raises(ConnectionError):
+            await client.next()
+
+
 async def test_events_when_a_channel_keeps_nothing_and_one_resumes_then_a_gap_is_told(service: Service) -> None:
     async with listening(service.url, LIVE, Last_Event_ID="1-1") as client:
         (gap,) = await client.take(1)

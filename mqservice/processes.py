@@ -23,7 +23,7 @@ class Report(Struct, frozen=True):
     queues: list[str]
     """Those that it consumes."""
     loop_lag_ms: float
-    """The longest that its event loop was late in the last second."""
+    """The longest that its event loop was late in the last ten seconds."""
     redis_ms: float
     """One round trip."""
     held: int

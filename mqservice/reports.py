@@ -45,18 +45,14 @@ class Subject:
 
 
 class Reporter:
-    """Reports one process.
+    """Reports one process. `lag_ms` returns the longest that its event loop was late lately."""
 
-    `lag_ms` returns the longest that the event loop was late since it was last asked; None: how late the reports are.
-    """
-
-    def __init__(self, connections: Connections, subject: Subject, lag_ms: Callable[[], float] | None = None) -> None:
+    def __init__(self, connections: Connections, subject: Subject, lag_ms: Callable[[], float]) -> None:
         self._connections, self._subject, self._lag_ms = connections, subject, lag_ms
         self._processes, self._history = Processes(connections), History(connections)
         self._started_at_ms = time.time_ns() // 1_000_000
         self._run_times: dict[str, Histogram] = {}
         self._runs = 0
-        self._late_s = 0.0
         self._redis_ms = 0.0
 
     def observe(self, list_key: str) -> Callable[[float], None]:
@@ -73,7 +69,6 @@ class Reporter:
                     await self._report()
                 due = max(due + EVERY_S, loop.time())
                 await asyncio.sleep(due - loop.time())
-                self._late_s = loop.time() - due
         finally:
             with contextlib.suppress(MqError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_S):
@@ -97,7 +92,7 @@ class Reporter:
             pid=os.getpid(),
             started_at_ms=self._started_at_ms,
             queues=subject.consumed(),
-            loop_lag_ms=round(self._lag_ms() if self._lag_ms else self._late_s * 1000, 3),
+            loop_lag_ms=round(self._lag_ms(), 3),
             redis_ms=round(self._redis_ms, 3),
             held=subject.held(),
             runs=self._runs + sum(sum(histogram.counts) for histogram in self._run_times.values()),

@@ -326,7 +326,7 @@ class Runtime:
                 streams=lambda: len(self.server.streams) if self.server else 0,
                 published_per_s=self.channels.per_s,
             )
-            self._reporter = Reporter(self._redis(), subject)
+            self._reporter = Reporter(self._redis(), subject, lambda: self.lag.worst_ms)
         return self._reporter
 
     def _start_scheduler(self) -> None:

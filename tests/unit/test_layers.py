@@ -14,7 +14,19 @@ PACKAGE = Path(__file__).parents[2] / "mqservice"
 
 LAYERS = (
     ("errors", "keys", "batching"),
-    ("message", "retry", "config.*", "log", "scripts", "keeper", "schedules", "histogram", "events", "client", "deploy"),
+    (
+        "message",
+        "retry",
+        "config.*",
+        "log",
+        "scripts",
+        "keeper",
+        "schedules",
+        "histogram",
+        "events",
+        "client",
+        "deploy",
+    ),
     (
         *("connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store"),

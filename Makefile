@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## Start the service on http://localhost:5000 (with its own Valkey when no Redis answers)
 	@exec $(BIN)/mqservice serve
@@ -25,8 +25,11 @@ fmt: $(VENV)/lint ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/test ## Measure, each figure beside its yardstick
-	@$(BIN)/python -m tests.bench
+bench: $(VENV)/test ## Measure, each figure beside its yardstick (ARGS='--only drain --compare FILE')
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: $(VENV)/test ## A minute of it; fails when a figure has halved against its yardstick
+	@$(BIN)/python -m tests.bench --quick
 
 clean: ## Remove the virtual environment and caches (queued data stays)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
@@ -48,4 +51,4 @@ $(VENV)/lint: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ $(VENV)/run $(VENV)/test
 
-.PHONY: help run demo test lint fmt bench clean
+.PHONY: help run demo test lint fmt bench bench-quick clean

@@ -1,106 +1,70 @@
-"""`make bench`: sends and drains through the public API, beside `redis-benchmark` on the same server.
+"""`make bench`: every figure of the service beside its yardstick, medians of interleaved rounds.
 
-One JSON line a figure, the median of several rounds; ratios count, not figures: machines drift between runs.
+One JSON line a figure on stdout, a table on stderr. Ratios count, not figures: machines drift between runs.
 """
 
-import asyncio
-import gc
-import json
-import shutil
-import statistics
-import subprocess
+import argparse
+import contextlib
 import sys
-import time
-from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import uvloop
 
-from mqservice import Service
-from mqservice.config import Config, HttpConfig, RedisConfig
-from mqservice.embedded import EmbeddedServer, private_server
-from mqservice.runtime import Parts
+from tests.bench import report, running
+from tests.bench.families import ALL
+from tests.bench.figures import Family, Plan
+from tests.bench.lab import slug
+from tests.bench.running import Measured
 
-COUNT = 20_000
-SENDERS = 100
-ROUNDS = 3
-
-
-def report(figure: str, per_s: float, yardstick_per_s: float | None) -> None:
-    """Print one figure as a JSON line."""
-    line: dict[str, object] = {"figure": figure, "per_s": round(per_s)}
-    if yardstick_per_s:
-        line |= {"yardstick_per_s": round(yardstick_per_s), "ratio": round(per_s / yardstick_per_s, 3)}
-    print(json.dumps(line), flush=True)
+QUICK = Plan(rounds=3, scale=0.2, quick=True)
 
 
-async def redis_benchmark(server: EmbeddedServer) -> float | None:
-    """RPUSHes a second by redis-benchmark, 100 in a pipeline; None where it is not installed."""
-    program = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
-    if program is None:
-        return None
-    command = [program, "-s", str(server.socket), "-t", "rpush", "-P", "100", "-n", "500000", "-q", "--csv"]
-    run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
-    last = run.stdout.strip().splitlines()[-1]
-    return float(last.split(",")[1].strip('"'))
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    names = ", ".join(family.name for family in ALL)
+    parser.add_argument("--only", metavar="NAME", action="append", help=f"a family, may be repeated: {names}")
+    parser.add_argument("--compare", metavar="FILE", type=Path, help="a saved run: print how each figure changed")
+    parser.add_argument("--save", metavar="FILE", type=Path, help="write the JSON lines there too")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0, help="times the messages of a full run")
+    parser.add_argument("--quick", action="store_true", help="little of each, bounds of 2x; exit 1 when one is broken")
+    return parser.parse_args()
 
 
-async def send_and_handle(service: Service) -> tuple[float, float]:
-    """Send COUNT messages by 100 callers to a no-op handler in this process; messages a second sent, and handled."""
-    handled, done = 0, asyncio.Event()
-
-    async def caller() -> None:
-        for number in range(COUNT // SENDERS):
-            await service.send("noop", number)
-
-    def count() -> None:
-        nonlocal handled
-        handled += 1
-        if handled == COUNT:
-            done.set()
-
-    HOOK[0] = count
-    began_at = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(SENDERS)))
-    sent_s = time.perf_counter() - began_at
-    await done.wait()
-    return COUNT / sent_s, COUNT / (time.perf_counter() - began_at)
+def chosen(only: list[str] | None, quick: bool) -> list[Family]:
+    """Return the wanted families; exit 2 on a name that none has."""
+    if only:
+        known = {family.name: family for family in ALL}
+        if unknown := [name for name in only if slug(name) not in known]:
+            sys.exit(f"no family {', '.join(unknown)}; there are: {', '.join(known)}")
+        return [known[slug(name)] for name in only]
+    return [family for family in ALL if family.in_quick or not quick]
 
 
-HOOK: list[Callable[[], None]] = [lambda: None]
+async def measure(families: list[Family], plan: Plan, save: Path | None) -> list[tuple[str, Measured]]:
+    """Run all families, telling what is known as it comes."""
+    results: list[tuple[str, Measured]] = []
+    with contextlib.ExitStack() as exits:
+        streams = [sys.stdout, *([exits.enter_context(save.open("w"))] if save else [])]
+        for family in families:
+            print(f"measuring: {family.name}", file=sys.stderr, flush=True)
+            measured = await running.run(family, plan)
+            report.write((report.line(family.name, entry) for entry in measured), *streams)
+            results += [(family.name, entry) for entry in measured]
+    return results
 
 
-def noop_service(server: EmbeddedServer) -> Service:
-    """A service with one handler that only counts."""
-    service = Service(Config(redis=RedisConfig(url=server.url(5), embedded="never"), http=HttpConfig(port=0)))
-
-    @service.handler("noop")
-    async def noop(number: int) -> None:
-        HOOK[0]()
-
-    return service
-
-
-async def median(measure: Callable[[], Awaitable[tuple[float, float]]]) -> tuple[float, float]:
-    """The medians of several rounds of two figures."""
-    rounds = [await measure() for _ in range(ROUNDS)]
-    return statistics.median(r[0] for r in rounds), statistics.median(r[1] for r in rounds)
+def main() -> int:
+    args = arguments()
+    plan = QUICK if args.quick else Plan(args.rounds, args.scale)
+    before = report.saved(args.compare) if args.compare else None
+    results = uvloop.run(measure(chosen(args.only, args.quick), plan, args.save))
+    report.table(results, before)
+    broken = [(m.figure.name, j) for _, m in results for j in m.judged if j.met is False]
+    for name, judged in broken:
+        print(f"not met: {name} {judged.name}: {judged.value:.3f}, bound {judged.bound}", file=sys.stderr)
+    return 1 if broken and args.quick else 0
 
 
-async def main() -> None:
-    """Measure everything."""
-    async with private_server() as server:
-        yardstick = await redis_benchmark(server)
-        if yardstick is None:
-            print("no redis-benchmark here: figures without yardstick", file=sys.stderr)
-        else:
-            report("yardstick: redis-benchmark -t rpush -P 100", yardstick, None)
-        service = noop_service(server)
-        await service.start(Parts(http=False))
-        gc.freeze()
-        sent, handled = await median(lambda: send_and_handle(service))
-        await service.stop()
-        report(f"send, {SENDERS} callers, handled in the same process meanwhile", sent, yardstick)
-        report(f"send to handled, {SENDERS} callers, one process", handled, yardstick)
-
-
-uvloop.run(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -59,7 +59,8 @@ def main() -> int:
     plan = QUICK if args.quick else Plan(args.rounds, args.scale)
     before = report.saved(args.compare) if args.compare else None
     results = uvloop.run(measure(chosen(args.only, args.quick), plan, args.save))
-    report.table(results, before)
+    if results:
+        report.table(results, before)
     broken = [(m.figure.name, j) for _, m in results for j in m.judged if j.met is False]
     for name, judged in broken:
         print(f"not met: {name} {judged.name}: {judged.value:.3f}, bound {judged.bound}", file=sys.stderr)

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+_answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what else is printed, as logs are, is no answer
 
 Verb = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -25,4 +29,4 @@ async def answer(verbs: Mapping[str, Verb], hello: dict[str, Any]) -> None:
 
 
 def say(fact: dict[str, Any]) -> None:
-    print(json.dumps(fact), flush=True)
+    print(json.dumps(fact), file=_answers, flush=True)

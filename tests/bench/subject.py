@@ -14,13 +14,17 @@ from typing import Any
 
 import uvloop
 
-from mqservice import Service
-from mqservice.config import Config, HttpConfig, RedisConfig
+from mqservice import Service, log
+from mqservice.config import Config, HttpConfig, LogConfig, RedisConfig
 from mqservice.runtime import Parts
 from tests.bench.answering import answer
 
 SMALL = 7
 """The body of a small message: an int, as the peers get."""
+
+
+UNREAD = "unread"
+"""A queue without a handler: what is sent there disturbs nobody."""
 
 
 class Meter:
@@ -159,6 +163,7 @@ def percentiles(values: list[float]) -> dict[str, Any]:
 
 
 async def main(url: str, consumers: bool) -> None:
+    log.set_up(LogConfig())
     subject = Subject(url)
     service = subject.service
     await service.start(Parts(consumers=consumers))

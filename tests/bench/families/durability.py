@@ -3,6 +3,7 @@
 from tests.bench import drains, yardsticks
 from tests.bench.figures import Family, Figure, Plan, Ratio, Rounds
 from tests.bench.lab import Lab
+from tests.bench.subject import UNREAD
 
 DRAIN, DRAIN_NONE = "drain, append-only file everysec", "drain, no append-only file"
 SEND, SEND_NONE = "send, 100 callers, append-only file everysec", "send, 100 callers, no append-only file"
@@ -22,7 +23,7 @@ async def measure(lab: Lab, plan: Plan) -> Rounds:
         figures = {yardsticks.PIPELINE: await yardsticks.pipeline(lab)}
         for (drain, send), (place, sender, worker) in pairs.items():
             figures[drain] = (await drains.drain(place, sender, [worker], "straight", count)).per_s
-            took = await sender.call("send", queue="straight", count=count, callers=100)
+            took = await sender.call("send", queue=UNREAD, count=count, callers=100)
             figures[send] = count / took["s"]
             await place.clear()
         yield figures

@@ -3,6 +3,7 @@
 from tests.bench.figures import Family, Figure, Plan, Ratio, Rounds
 from tests.bench.lab import Lab
 from tests.bench.load import Post, load
+from tests.bench.subject import UNREAD
 
 RATE, P50, P99 = "HTTP send, 100 connections", "HTTP send, p50", "HTTP send, p99"
 BARE, BARE_P50, BARE_P99 = (
@@ -17,7 +18,7 @@ SECONDS = 3.0
 async def measure(lab: Lab, plan: Plan) -> Rounds:
     subject = await lab.subject(consumers=False)
     bare = Post((await lab.child("tests.bench.bare_http")).hello["url"] + "/read", BODY)
-    ours = Post(f"{subject.hello['url']}/v1/queues/straight/messages", BODY)
+    ours = Post(f"{subject.hello['url']}/v1/queues/{UNREAD}/messages", BODY)
     seconds = 1.0 if plan.quick else SECONDS
     for post in (bare, ours):
         await load(post, 1)  # warm

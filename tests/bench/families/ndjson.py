@@ -4,6 +4,7 @@ from tests.bench import yardsticks
 from tests.bench.figures import Family, Figure, Plan, Ratio, Rounds
 from tests.bench.lab import Lab
 from tests.bench.load import Post, load
+from tests.bench.subject import UNREAD
 
 FIGURE = "NDJSON batches of 1,000 over HTTP, messages"
 BARE = "yardstick: bare aiohttp handler that reads such a body, lines"
@@ -17,7 +18,7 @@ async def measure(lab: Lab, plan: Plan) -> Rounds:
     subject = await lab.subject(consumers=False)
     kind = "application/x-ndjson"
     bare = Post((await lab.child("tests.bench.bare_http")).hello["url"] + "/read", BODY, kind)
-    ours = Post(f"{subject.hello['url']}/v1/queues/straight/messages/batch", BODY, kind)
+    ours = Post(f"{subject.hello['url']}/v1/queues/{UNREAD}/messages/batch", BODY, kind)
     seconds = 1.0 if plan.quick else SECONDS
     await _check(lab, ours)
     for _ in range(plan.rounds):

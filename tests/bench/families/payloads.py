@@ -7,6 +7,7 @@ import redis.asyncio
 from tests.bench import drains, yardsticks
 from tests.bench.figures import Family, Figure, Plan, Ratio, Rounds
 from tests.bench.lab import Lab
+from tests.bench.subject import UNREAD
 
 SIZES = {"100 B": (100, 20_000), "10 KiB": (10_240, 5000), "100 KiB": (102_400, 1000)}
 """Name → bytes, messages a round."""
@@ -60,7 +61,7 @@ async def measure(lab: Lab, plan: Plan) -> Rounds:
             figures[moved(name)] = await moves(lab, count, size)
             figures[drained(name)] = (await drains.drain(lab, sender, [worker], "bodies", count, size)).per_s
             figures[pushed(name)] = await yardsticks.pipeline(lab, count, size)
-            took = await sender.call("send", queue="bodies", count=count, callers=100, size=size)
+            took = await sender.call("send", queue=UNREAD, count=count, callers=100, size=size)
             figures[sent(name)] = count / took["s"]
             await lab.clear()
         yield figures

@@ -3,6 +3,7 @@
 from tests.bench import yardsticks
 from tests.bench.figures import Family, Figure, Plan, Ratio, Rounds
 from tests.bench.lab import Lab
+from tests.bench.subject import UNREAD
 
 ONE = "send, 1 caller"
 HUNDRED = "send, 100 callers"
@@ -13,14 +14,14 @@ BATCH = "send, batches of 1,000"
 async def measure(lab: Lab, plan: Plan) -> Rounds:
     sender = await lab.subject(consumers=False)
     few, many = plan.count(4000), plan.count(40_000)
-    await sender.call("send", queue="straight", count=2000, callers=100)  # warm
+    await sender.call("send", queue=UNREAD, count=2000, callers=100)  # warm
     for _ in range(plan.rounds):
         figures = await yardsticks.both(lab)
-        one = await sender.call("send", queue="straight", count=few, callers=1)
+        one = await sender.call("send", queue=UNREAD, count=few, callers=1)
         await lab.clear()
-        hundred = await sender.call("send", queue="straight", count=many, callers=100)
+        hundred = await sender.call("send", queue=UNREAD, count=many, callers=100)
         await lab.clear()
-        batch = await sender.call("batch", queue="straight", count=2 * many, of=1000)
+        batch = await sender.call("batch", queue=UNREAD, count=2 * many, of=1000)
         await lab.clear()
         yield figures | {
             ONE: few / one["s"],

@@ -31,6 +31,9 @@ bench: $(VENV)/test ## Measure, each figure beside its yardstick (ARGS='--only d
 bench-quick: $(VENV)/test ## A minute of it; fails when a figure has halved against its yardstick
 	@$(BIN)/python -m tests.bench --quick
 
+bench-peers: $(VENV)/test ## The same job through SAQ, arq, taskiq, Celery, BullMQ and others, each installed in .cache
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
 clean: ## Remove the virtual environment and caches (queued data stays)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -51,4 +54,4 @@ $(VENV)/lint: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ $(VENV)/run $(VENV)/test
 
-.PHONY: help run demo test lint fmt bench bench-quick clean
+.PHONY: help run demo test lint fmt bench bench-quick bench-peers clean

@@ -38,12 +38,16 @@ async def drain(lab: Lab, sender: Child, workers: Sequence[Child], queue: str, c
     return Drained(count / took_s, cpu_s / count * 1e6, redis_cpu_s / count * 1e6, calls / count)
 
 
-async def drain_part(lab: Lab, sender: Child, worker: Child, queue: str, count: int) -> float:
-    """Take so many off a queue that stays as deep as it was; messages a second. It is paused before and after."""
+async def drain_part(lab: Lab, sender: Child, worker: Child, queue: str, count: int) -> Drained:
+    """Take so many off a queue that stays as deep as it was. It is paused before and after."""
     await sender.call("batch", queue=queue, count=count, of=BATCH)
     await worker.call("expect", count=count)
+    calls, redis_cpu_s = await lab.script_calls(), await lab.cpu_s()
     began_at = await lab.resume(worker, queue)
-    took_s = (await worker.call("ended"))["at"] - began_at
+    ended = await worker.call("ended")
+    calls, redis_cpu_s = await lab.script_calls() - calls, await lab.cpu_s() - redis_cpu_s
     await lab.pause(worker, queue)
     await lab.settled(queue, ready_too=False)
-    return count / took_s
+    return Drained(
+        count / (ended["at"] - began_at), ended["cpu_s"] / count * 1e6, redis_cpu_s / count * 1e6, calls / count
+    )

@@ -44,8 +44,13 @@ async def run(family: Family, plan: Plan) -> list[Measured]:
     rounds: list[Round] = []
     async with lab() as place, contextlib.aclosing(family.measure(place, plan)) as measuring:
         rounds = [figures async for figures in measuring]
+    return measured(family, rounds, plan.quick)
+
+
+def measured(family: Family, rounds: Sequence[Round], quick: bool) -> list[Measured]:
+    """Return what rounds came to."""
     return [
-        Measured(figure, values, tuple(_judged(family, figure.name, rounds, plan.quick)))
+        Measured(figure, values, tuple(_judged(family, figure.name, rounds, quick)))
         for figure in family.figures
         if (values := [figures[figure.name] for figures in rounds if figure.name in figures])
     ]

@@ -13,6 +13,10 @@ def name(depth: int) -> str:
     return f"drain, {depth:,} deep"
 
 
+def redis_cpu(depth: int) -> str:
+    return f"drain, {depth:,} deep, Redis CPU a message"
+
+
 async def measure(lab: Lab, plan: Plan) -> Rounds:
     sender, worker = await lab.subject(consumers=False), await lab.subject(consumers=True)
     deep = await lab.another(())
@@ -26,14 +30,20 @@ async def measure(lab: Lab, plan: Plan) -> Rounds:
             times = SHALLOW_TIMES if depth == DEPTHS[0] else 1
             runs = [await drains.drain(lab, sender, [worker], "straight", depth) for _ in range(times)]
             figures[name(depth)] = times / sum(1 / run.per_s for run in runs)
-        figures[name(DEPTHS[-1])] = await drains.drain_part(deep, deep_sender, deep_worker, "straight", TAKEN)
+            figures[redis_cpu(depth)] = sum(run.redis_cpu_us for run in runs) / times
+        run = await drains.drain_part(deep, deep_sender, deep_worker, "straight", TAKEN)
+        figures |= {name(DEPTHS[-1]): run.per_s, redis_cpu(DEPTHS[-1]): run.redis_cpu_us}
         yield figures
 
 
 FAMILY = Family(
     "depth",
     measure,
-    (Figure(yardsticks.REDIS_BENCHMARK), Figure(yardsticks.PIPELINE), *(Figure(name(depth)) for depth in DEPTHS)),
+    (
+        Figure(yardsticks.REDIS_BENCHMARK),
+        Figure(yardsticks.PIPELINE),
+        *(figure for depth in DEPTHS for figure in (Figure(name(depth)), Figure(redis_cpu(depth), "µs"))),
+    ),
     (
         *(Ratio(name(depth), yardsticks.PIPELINE) for depth in DEPTHS),
         Ratio(name(DEPTHS[-1]), name(DEPTHS[0]), at_least=0.9),

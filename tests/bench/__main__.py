@@ -5,6 +5,7 @@ One JSON line a figure on stdout, a table on stderr. Ratios count, not figures: 
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -47,7 +48,8 @@ async def measure(families: list[Family], plan: Plan, save: Path | None) -> list
     with contextlib.ExitStack() as exits:
         streams = [sys.stdout, *([exits.enter_context(save.open("w"))] if save else [])]
         for family in families:
-            print(f"measuring: {family.name}", file=sys.stderr, flush=True)
+            # What others do on the machine: with more than one runnable task beside ours, figures mean little.
+            print(f"measuring: {family.name} (load {os.getloadavg()[0]:.1f})", file=sys.stderr, flush=True)
             measured = await running.run(family, plan)
             report.write((report.line(family.name, entry) for entry in measured), *streams)
             results += [(family.name, entry) for entry in measured]

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import uvloop
@@ -42,31 +43,42 @@ def chosen(only: list[str] | None, quick: bool) -> list[Family]:
     return [family for family in ALL if family.in_quick or not quick]
 
 
-async def measure(families: list[Family], plan: Plan, save: Path | None) -> list[tuple[str, Measured]]:
-    """Run all families, telling what is known as it comes."""
+async def measure(
+    families: list[Family], plan: Plan, save: Path | None
+) -> tuple[list[tuple[str, Measured]], list[str]]:
+    """Run all families, telling what is known as it comes; also return those that failed."""
     results: list[tuple[str, Measured]] = []
+    failed: list[str] = []
     with contextlib.ExitStack() as exits:
         streams = [sys.stdout, *([exits.enter_context(save.open("w"))] if save else [])]
         for family in families:
             # What others do on the machine: with more than one runnable task beside ours, figures mean little.
             print(f"measuring: {family.name} (load {os.getloadavg()[0]:.1f})", file=sys.stderr, flush=True)
-            measured = await running.run(family, plan)
+            try:
+                measured = await running.run(family, plan)
+            except (RuntimeError, OSError) as error:  # TimeoutError is one
+                traceback.print_exc()
+                print(f"failed: {family.name}: {error!r}", file=sys.stderr, flush=True)
+                failed.append(family.name)
+                continue
             report.write((report.line(family.name, entry) for entry in measured), *streams)
             results += [(family.name, entry) for entry in measured]
-    return results
+    return results, failed
 
 
 def main() -> int:
     args = arguments()
     plan = QUICK if args.quick else Plan(args.rounds, args.scale)
     before = report.saved(args.compare) if args.compare else None
-    results = uvloop.run(measure(chosen(args.only, args.quick), plan, args.save))
+    results, failed = uvloop.run(measure(chosen(args.only, args.quick), plan, args.save))
     if results:
         report.table(results, before)
     broken = [(m.figure.name, j) for _, m in results for j in m.judged if j.met is False]
     for name, judged in broken:
         print(f"not met: {name} {judged.name}: {judged.value:.3f}, bound {judged.bound}", file=sys.stderr)
-    return 1 if broken and args.quick else 0
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed or (broken and args.quick) else 0
 
 
 if __name__ == "__main__":

@@ -81,10 +81,10 @@ async def main() -> None:
         count.want(marks)
         return {}
 
-    async def reached(timeout_s: float) -> dict[str, Any]:
+    async def reached(patience_s: float) -> dict[str, Any]:
         """Wait for them; tell when the last came, and how many there were."""
         try:
-            await asyncio.wait_for(count.reached.wait(), timeout_s)
+            await asyncio.wait_for(count.reached.wait(), patience_s)
         except TimeoutError:
             return {"at": 0.0, "seen": count.seen}
         return {"at": count.reached_at, "seen": count.seen}

@@ -27,6 +27,7 @@ def line(family: str, measured: Measured) -> dict[str, Any]:
         "figure": measured.figure.name,
         "unit": measured.figure.unit,
         "median": _short(measured.median),
+        "best": _short(measured.best),
         "rounds": [_short(value) for value in measured.rounds],
         "ratios": [
             {
@@ -54,9 +55,10 @@ def saved(path: Path) -> dict[str, dict[str, Any]]:
 
 def table(results: Sequence[tuple[str, Measured]], before: Mapping[str, Mapping[str, Any]] | None) -> None:
     """Print all figures on stderr, with the ratios that count; `before` is what --compare names."""
-    grid = Table(title="medians; ratios are the medians of each round's own", title_justify="left")
+    grid = Table(title="medians of the rounds; ratios are the medians of each round's own", title_justify="left")
     grid.add_column("figure")
     grid.add_column("median", justify="right")
+    grid.add_column("best", justify="right")
     grid.add_column("max/min", justify="right")
     grid.add_column("ratio to", overflow="fold")
     grid.add_column("ratio", justify="right")
@@ -74,13 +76,13 @@ def table(results: Sequence[tuple[str, Measured]], before: Mapping[str, Mapping[
 
 
 def _rows(measured: Measured, before: Mapping[str, Mapping[str, Any]] | None) -> Iterable[list[str]]:
-    text = UNITS[measured.figure.unit].format(measured.median)
-    head = [measured.figure.name, text, f"{measured.spread:.2f}"]
+    shape = UNITS[measured.figure.unit]
+    head = [measured.figure.name, shape.format(measured.median), shape.format(measured.best), f"{measured.spread:.2f}"]
     old = (before or {}).get(measured.figure.name)
     change = f"{measured.median / old['median']:.2f}" if old and old["median"] else ""
     judged = measured.judged or (Judged("", measured.median),)
     for place, entry in enumerate(judged):
-        cells = head if place == 0 else ["", "", ""]
+        cells = head if place == 0 else [""] * len(head)
         compared = []
         if before is not None:
             compared = [", ".join(filter(None, (change if place == 0 else "", _ratio_change(entry, old))))]

@@ -34,6 +34,11 @@ class Measured:
         return statistics.median(self.rounds)
 
     @property
+    def best(self) -> float:
+        """Return the round that was disturbed least."""
+        return max(self.rounds) if self.figure.unit == "/s" else min(self.rounds)
+
+    @property
     def spread(self) -> float:
         """Return the largest by the smallest round: how much the machine, or somebody else on it, disturbed."""
         return max(self.rounds) / min(self.rounds) if min(self.rounds) > 0 else math.inf

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.running import Judged, Measured
+from tests.bench.running import ITSELF, Judged, Measured
 
 UNITS = {
     "/s": "{:,.0f}/s",
@@ -62,6 +62,7 @@ def table(results: Sequence[tuple[str, Measured]], before: Mapping[str, Mapping[
     grid.add_column("max/min", justify="right")
     grid.add_column("ratio to", overflow="fold")
     grid.add_column("ratio", justify="right")
+    grid.add_column("of bests", justify="right")
     if before is not None:
         grid.add_column("figure, ratio / saved", justify="right")
     grid.add_column("bound")
@@ -80,20 +81,20 @@ def _rows(measured: Measured, before: Mapping[str, Mapping[str, Any]] | None) ->
     head = [measured.figure.name, shape.format(measured.median), shape.format(measured.best), f"{measured.spread:.2f}"]
     old = (before or {}).get(measured.figure.name)
     change = f"{measured.median / old['median']:.2f}" if old and old["median"] else ""
-    judged = measured.judged or (Judged("", measured.median),)
+    judged = measured.judged or (Judged("", 0.0, 0.0),)
     for place, entry in enumerate(judged):
         cells = head if place == 0 else [""] * len(head)
         compared = []
         if before is not None:
             compared = [", ".join(filter(None, (change if place == 0 else "", _ratio_change(entry, old))))]
-        shown = "" if entry.name in ("", "itself") else f"{entry.value:.3f}"
-        yield [*cells, entry.name.removeprefix("/ yardstick: ").removeprefix("/ "), shown, *compared, verdict(entry)]
+        shown = ["", ""] if entry.name in ("", ITSELF) else [f"{entry.value:.3f}", f"{entry.of_bests:.3f}"]
+        yield [*cells, entry.name.removeprefix("/ yardstick: ").removeprefix("/ "), *shown, *compared, verdict(entry)]
 
 
 def _ratio_change(entry: Judged, old: Mapping[str, Any] | None) -> str:
     ratios = {ratio["to"]: ratio["ratio"] for ratio in old["ratios"]} if old else {}
     was = ratios.get(entry.name.removeprefix("/ "))
-    return f"{entry.value / was:.2f}" if was and entry.name not in ("", "itself") else ""
+    return f"{entry.value / was:.2f}" if was and entry.name not in ("", ITSELF) else ""
 
 
 def verdict(entry: Judged) -> str:

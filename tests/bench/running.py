@@ -6,8 +6,10 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.figures import Family, Figure, Limit, Plan, Ratio, Round
+from tests.bench.figures import Family, Figure, Plan, Round
 from tests.bench.lab import lab
+
+ITSELF = "itself"
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,9 @@ class Judged:
 
     name: str
     value: float
+    """The median."""
+    of_bests: float
+    """The ratio of the best rounds: steadier than the median while others load the machine."""
     bound: str = ""
     met: bool | None = None
     """None: there is no bound."""
@@ -36,7 +41,7 @@ class Measured:
     @property
     def best(self) -> float:
         """Return the round that was disturbed least."""
-        return max(self.rounds) if self.figure.unit == "/s" else min(self.rounds)
+        return best(self.rounds, self.figure.unit)
 
     @property
     def spread(self) -> float:
@@ -62,27 +67,34 @@ def measured(family: Family, rounds: Sequence[Round], quick: bool) -> list[Measu
 
 
 def _judged(family: Family, name: str, rounds: Sequence[Round], quick: bool) -> Iterator[Judged]:
+    units = {figure.name: figure.unit for figure in family.figures}
     for ratio in family.ratios:
         both = [r for r in rounds if ratio.figure in r and r.get(ratio.yardstick)]
         if ratio.figure == name and both:
-            yield _judge_ratio(ratio, statistics.median(r[name] / r[ratio.yardstick] for r in both), quick)
+            ours, theirs = ([r[which] for r in both] for which in (name, ratio.yardstick))
+            value = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+            of_bests = best(ours, units[name]) / best(theirs, units[ratio.yardstick])
+            least, most = ratio.at_least, ratio.at_most
+            if quick:
+                least, most = ratio.quick_at_least, ratio.quick_at_most
+            yield _judge(f"/ {ratio.yardstick}", value, of_bests, least, most, quick)
     for limit in family.limits:
         values = [r[name] for r in rounds if name in r]
         if limit.figure == name and values:
-            yield _judge_limit(limit, statistics.median(values), quick)
+            most = limit.quick_at_most if quick else limit.at_most
+            yield _judge(ITSELF, statistics.median(values), best(values, units[name]), None, most, quick)
 
 
-def _judge_ratio(ratio: Ratio, value: float, quick: bool) -> Judged:
-    least = ratio.quick_at_least if quick else ratio.at_least
-    most = ratio.quick_at_most if quick else ratio.at_most
-    name = f"/ {ratio.yardstick}"
+def _judge(name: str, value: float, of_bests: float, least: float | None, most: float | None, lenient: bool) -> Judged:
+    """Hold a value against its bound; `lenient`: what others do on the machine must not fail anybody's check."""
+    values = (value, of_bests) if lenient else (value,)
     if least is not None:
-        return Judged(name, value, f">= {least:g}", value >= least)
+        return Judged(name, value, of_bests, f">= {least:g}", any(v >= least for v in values))
     if most is not None:
-        return Judged(name, value, f"<= {most:g}", value <= most)
-    return Judged(name, value)
+        return Judged(name, value, of_bests, f"<= {most:g}", any(v <= most for v in values))
+    return Judged(name, value, of_bests)
 
 
-def _judge_limit(limit: Limit, value: float, quick: bool) -> Judged:
-    most = limit.quick_at_most if quick else limit.at_most
-    return Judged("itself", value, f"<= {most:g}", value <= most) if most is not None else Judged("itself", value)
+def best(values: Sequence[float], unit: str) -> float:
+    """Return the value of the round that was disturbed least."""
+    return max(values) if unit == "/s" else min(values)

@@ -43,6 +43,13 @@ def test_bound_when_a_ratio_is_below_it_then_it_is_not_met() -> None:
     assert [j.met for j in judged(rounds)["ours"]] == [None]
 
 
+def test_bound_when_quick_and_another_load_came_between_then_the_best_rounds_count_too() -> None:
+    rounds = [{"ours": 50.0, "theirs": 100.0}, {"ours": 5.0, "theirs": 90.0}, {"ours": 6.0, "theirs": 95.0}]
+    assert [j.of_bests for j in judged(rounds)["ours"]] == [0.5]
+    assert [j.met for j in judged(rounds, at_least=0.4)["ours"]] == [False]
+    assert [j.met for j in judged(rounds, quick=True, quick_at_least=0.4)["ours"]] == [True]
+
+
 def test_bound_when_quick_then_only_the_quick_ones_count() -> None:
     rounds = [{"ours": 50.0, "theirs": 100.0, "size": 350.0}]
     quick = judged(rounds, quick=True, at_least=0.6, quick_at_least=0.3)

@@ -117,18 +117,8 @@ class Subject:
         body = bytes(size) if size else SMALL
         began_at = time.perf_counter()
         for begin in range(0, count, of):
-            await self._send_many(queue, [body] * min(of, count - begin))
+            await self.service.send_many(queue, [body] * min(of, count - begin))
         return {"s": time.perf_counter() - began_at}
-
-    async def _send_many(self, queue: str, bodies: list[Any]) -> None:
-        if hasattr(self.service, "send_many"):
-            await self.service.send_many(queue, bodies)
-            return
-        from mqservice.broker import new_id  # until the service has it
-        from mqservice.message import Outgoing, encode_body
-
-        broker = self.service._running().broker(queue)
-        await broker.send_many([Outgoing(new_id(), encode_body(body)) for body in bodies])
 
     async def end_to_end(self, queue: str, count: int, callers: int) -> dict[str, Any]:
         """Send and handle in this process; seconds from the first send until the last handler ended."""

@@ -27,14 +27,7 @@ async def noop(number: int) -> int:
 
 
 async def send_batch(numbers: range) -> None:
-    if hasattr(service, "send_many"):
-        await service.send_many("noop", list(numbers))
-        return
-    from mqservice.broker import new_id  # until the service has it
-    from mqservice.message import Outgoing, encode_body
-
-    broker = service._running().broker("noop")
-    await broker.send_many([Outgoing(new_id(), encode_body(number)) for number in numbers])
+    await service.send_many("noop", list(numbers))
 
 
 async def drain() -> None:

@@ -18,15 +18,16 @@ from urllib.parse import urlsplit
 import hiredis
 import structlog
 from redis import exceptions as driver
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from mqservice.config import RedisConfig, redacted
+from mqservice.config import RedisConfig, full_url, redacted
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import ConfigError, Misconfigured, MqError, OutOfMemory, Refused, Unavailable, WrongType
 from mqservice.scripts import Script
+from mqservice.tls import TlsConnection
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ def client(url: str, connections: int) -> Redis:
         protocol=2,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    kind = pool.connection_class
+    kind = TlsConnection if pool.connection_class is SSLConnection else pool.connection_class
     pool.connection_class = type(kind.__name__, (_PackedByHiredis, kind), {})
     return Redis.from_pool(pool)
 
@@ -211,19 +212,21 @@ async def open_redis(config: RedisConfig) -> tuple[str, EmbeddedServer | None]:
     """Return the URL to use, and the private server when that is what answers there.
 
     "auto" starts the private server only in place of a loopback address where nobody listens: a Redis that is far,
-    slow or loading must never be replaced by an empty one. Raises Unavailable, Misconfigured or EmbeddedError.
+    slow or loading must never be replaced by an empty one. Raises Unavailable, Misconfigured, ConfigError or
+    EmbeddedError.
     """
-    if config.embedded == "always" or (config.embedded == "auto" and await _nobody_listens(config.url)):
+    url = full_url(config)
+    if config.embedded == "always" or (config.embedded == "auto" and await _nobody_listens(url)):
         server = await EmbeddedServer.join(Path(config.data_dir) if config.data_dir else None)
-        return server.url(database(config.url)), server
-    connections = Connections(config.url, config.deadline_s, 1)
+        return server.url(database(url)), server
+    connections = Connections(url, config.deadline_s, 1)
     try:
         await connections.guard(connections.commands.ping, _CONNECT_S, quiet=True)
     except Unavailable as error:
         raise Unavailable(f"no Redis at {redacted(config.url)}: {error}") from error
     finally:
         await connections.aclose()
-    return config.url, None
+    return url, None
 
 
 def database(url: str) -> int:

@@ -6,7 +6,9 @@ and flags. Nothing outside this package may read `config.toml` or `MQSERVICE_<SE
 
 from mqservice.config.checks import redacted
 from mqservice.config.loading import Loaded, load
+from mqservice.config.redis_url import full_url
 from mqservice.config.sections import (
+    AuthConfig,
     ChannelConfig,
     ChannelOptions,
     Config,
@@ -16,10 +18,14 @@ from mqservice.config.sections import (
     QueueOptions,
     QueueOverrides,
     RedisConfig,
+    Scope,
     ServiceConfig,
+    Token,
 )
+from mqservice.config.tokens import all_tokens
 
 __all__ = [
+    "AuthConfig",
     "ChannelConfig",
     "ChannelOptions",
     "Config",
@@ -30,7 +36,11 @@ __all__ = [
     "QueueOptions",
     "QueueOverrides",
     "RedisConfig",
+    "Scope",
     "ServiceConfig",
+    "Token",
+    "all_tokens",
+    "full_url",
     "load",
     "redacted",
 ]

@@ -7,7 +7,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec.inspect import FloatType, IntType, LiteralType, Metadata, type_info
+from msgspec.inspect import FloatType, IntType, LiteralType, Metadata, VarTupleType, type_info
 
 from mqservice.errors import ConfigError
 
@@ -41,9 +41,11 @@ def checked(key: str, value: object, kind: object, origin: str, *, from_text: bo
     """Return `value` as the annotated type `kind`, or raise a ConfigError that says all one needs to mend it.
 
     It names key, value, `origin` and what is expected. `from_text`: the value came as a string (environment,
-    flag) and is read as a number where one is expected.
+    flag) and is read as a number where one is expected, and as a list where its parts stand between commas.
     """
     info = type_info(kind)
+    if from_text and isinstance(value, str) and _is_list(info):
+        value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         result = msgspec.convert(value, cast("type[object]", kind), strict=not from_text)
     except msgspec.ValidationError:
@@ -52,6 +54,10 @@ def checked(key: str, value: object, kind: object, origin: str, *, from_text: bo
         if _accepts(info)(result):
             return result
     raise ConfigError(f"{key} = {_shown(key, value)} ({origin}): expected {_expected(info)}")
+
+
+def _is_list(info: object) -> bool:
+    return isinstance(info.type if isinstance(info, Metadata) else info, VarTupleType)
 
 
 def _accepts(info: object) -> Callable[[object], bool]:
@@ -83,10 +89,12 @@ def _shown(key: str, value: object) -> str:
         return "a list"
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    text = redacted(str(value)) if is_secret(key) else str(value)
+    text = str(shown(key, value))
     return json.dumps(text if len(text) <= 100 else text[:99] + "…", ensure_ascii=False)
 
 
-def is_secret(key: str) -> bool:
-    """Whether the key's value may hold a password and is shown only `redacted`."""
-    return key.endswith(".url")
+def shown(key: str, value: object) -> object:
+    """Return a key's value as terminals and logs may have it: without a password, or what may be one by mistake."""
+    if key.endswith(".url"):
+        return redacted(str(value))
+    return "***" if key.endswith(".sha256") else value

@@ -7,14 +7,15 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
-from mqservice.config.checks import checked, is_secret, redacted
-from mqservice.config.sections import KEYS, LISTED, NAMED, Config
+from mqservice.config.checks import checked, shown
+from mqservice.config.sections import KEYS, LISTED, NAMED, Config, Token
 from mqservice.errors import ConfigError, InvalidName, InvalidSchedule
 from mqservice.keys import valid_name
 from mqservice.schedules import Schedule, every_s, valid_schedule
@@ -24,7 +25,7 @@ _PREFIX: Final = "MQSERVICE_"
 _RESERVED: Final = frozenset({"MQSERVICE_CONFIG", "MQSERVICE_URL", "MQSERVICE_TOKEN"})
 
 Key = tuple[str, ...]
-"""`("http", "port")` or `("queues", name, "key")`, since a name may hold dots itself."""
+"""`("http", "port")` or `("queues", name, "key")`, since a name may hold dots itself; so may `auth.tokens`."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -96,6 +97,10 @@ def _read(path: Path) -> dict[str, object]:
 
 def _by_name(document: dict[str, object], path: str) -> dict[str, object]:
     """Turn the arrays of tables into tables by name: `[[schedules]]` into `schedules.<name>`."""
+    auth = document.get("auth")
+    if isinstance(auth, dict) and "tokens" in auth:
+        rest = {key: value for key, value in auth.items() if key != "tokens"}
+        document = {**document, "auth": rest, "auth.tokens": auth["tokens"]}
     return {
         section: _tables_by_name(section, tables, f"file {path}") if section in LISTED else tables
         for section, tables in document.items()
@@ -120,8 +125,8 @@ def _tables_by_name(section: str, tables: object, origin: str) -> dict[str, obje
 def _defaults() -> Iterator[_Setting]:
     for section, keys in msgspec.to_builtins(Config()).items():
         if section not in NAMED:
-            for key, value in keys.items():
-                yield _Setting((section, key), value, "default")
+            for key in KEYS[section]:
+                yield _Setting((section, key), keys[key], "default")
 
 
 def _from_file(document: Mapping[str, object], path: str) -> Iterator[_Setting]:
@@ -167,10 +172,9 @@ def _variable_key(variable: str, document: Mapping[str, object]) -> Key:
 
 
 def _split(dotted: str) -> Key:
-    section, _, rest = dotted.partition(".")
-    if section in NAMED and "." in rest:
-        return (section, *rest.rsplit(".", 1))
-    return (section, rest)
+    section = next((named for named in NAMED if dotted.startswith(f"{named}.")), "")
+    name, _, key = dotted.removeprefix(f"{section}.").rpartition(".")
+    return (section, name, key) if section and name else tuple(dotted.split(".", 1))
 
 
 def _checked_value(setting: _Setting) -> object:
@@ -238,7 +242,8 @@ def _config(settings: Iterable[_Setting], document: Mapping[str, object]) -> Con
             table = cast("dict[str, object]", table.setdefault(name, {}))
         table[key] = value
     schedules = {name: _schedule(name, cast("dict[str, Any]", table)) for name, table in tree["schedules"].items()}
-    return msgspec.convert({**tree, "schedules": schedules}, Config)
+    tokens = {name: _token(name, cast("dict[str, Any]", table)) for name, table in tree.pop("auth.tokens").items()}
+    return msgspec.convert({**tree, "schedules": schedules, "auth": {**tree["auth"], "tokens": tokens}}, Config)
 
 
 def _schedule(name: str, table: Mapping[str, Any]) -> Schedule:
@@ -251,10 +256,18 @@ def _schedule(name: str, table: Mapping[str, Any]) -> Schedule:
         raise ConfigError(f"schedules.{name}.{error}") from None
 
 
+def _token(name: str, table: Mapping[str, Any]) -> Token:
+    """Build a token from values that are sound, each by itself."""
+    for key in ("sha256", "scopes"):
+        if key not in table:
+            raise ConfigError(f"auth.tokens.{name}.{key}: a token needs its {key}; `mqservice token {name}` prints all")
+    return Token(**table)
+
+
 def _value(config: Config, dotted: str) -> object:
     """One value of `config` by its dotted key, without its password."""
     section, *names = _split(dotted)
-    found = getattr(config, section)
+    found: Any = reduce(getattr, section.split("."), config)
     for name in names:
         found = found[name] if isinstance(found, dict) else getattr(found, name)
-    return redacted(found) if is_secret(dotted) else found
+    return shown(dotted, found)

@@ -33,6 +33,29 @@ History = Annotated[int, Meta(ge=0, le=1_000_000)]
 MaxLength = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 RetrySeconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 BellSeconds = Annotated[float, Meta(ge=0.1, le=10)]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\Z",
+        description="a host name, without scheme and port",
+    ),
+]
+Sha256 = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[0-9A-Fa-f]{64}\Z",
+        description="the SHA-256 of the secret, 64 hex digits; `mqservice token NAME` prints it",
+    ),
+]
+Scope = Literal["send", "read", "work", "admin"]
+Scopes = Annotated[
+    tuple[Scope, ...],
+    Meta(min_length=1, description='a list of "send", "read", "work", "admin", not empty'),
+]
+TokenQueues = Annotated[
+    tuple[Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,128}\Z")], ...],
+    Meta(min_length=1, description="a list of names of queues, not empty"),
+]
 
 
 class RedisConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +70,13 @@ class RedisConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     deadline_s: Annotated[float, Meta(ge=0.05, le=300)] = 5.0
     # Connections for commands, per process; further calls wait for a free one.
     pool: Annotated[int, Meta(ge=1, le=1000)] = 16
+    # File with the password, so that `url` needs none; a line feed at its end does not count.
+    password_file: str = ""
+    # PEM file with the CAs that may vouch for a rediss:// server; empty: those of the system.
+    ca_file: str = ""
+    # PEM file with our certificate, where the server asks for one, and the file with its key when that is elsewhere.
+    cert_file: str = ""
+    key_file: str = ""
 
 
 class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +92,32 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_limit: Annotated[int, Meta(ge=1, le=536_870_912)] = 1_048_576
     # A request body that takes longer than this to arrive is refused.
     body_deadline_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
+    # Names by which clients may call us, besides `host`, localhost and any address; others are refused.
+    hosts: Annotated[tuple[HostName, ...], Meta(description="a list of host names, without scheme and port")] = ()
+    # Requests a second of each token, and of each address that shows none; per process. 0: no limit.
+    rate_per_s: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    # As many may come at once before the rate counts.
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+
+
+class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what, one of `[[auth.tokens]]`. The secret itself is nowhere but with its owner."""
+
+    sha256: Sha256
+    # send: send and publish; read: look; work: cancel and replay one message; admin: whole queues and schedules.
+    # None implies another.
+    scopes: Scopes
+    # Only these queues, and nothing that is no queue's; unset: everything.
+    queues: TokenQueues | UnsetType = UNSET
+
+
+class AuthConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may call the HTTP API. Without any token everybody may, from this machine."""
+
+    # A TOML file with further `[[auth.tokens]]`; read at start.
+    token_file: str = ""
+    # [[auth.tokens]] of the file, by their names.
+    tokens: dict[str, Token] = {}
 
 
 class ServiceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,6 +222,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     redis: RedisConfig = RedisConfig()
     http: HttpConfig = HttpConfig()
+    auth: AuthConfig = AuthConfig()
     service: ServiceConfig = ServiceConfig()
     queue: QueueConfig = QueueConfig()
     log: LogConfig = LogConfig()
@@ -211,6 +268,8 @@ _QUEUE_TYPES: Final[dict[str, object]] = {"key": QueueKey, **_types(QueueConfig)
 KEYS: Final[Mapping[str, Mapping[str, object]]] = {
     "redis": _types(RedisConfig),
     "http": _types(HttpConfig),
+    "auth": {"token_file": str},
+    "auth.tokens": {"sha256": Sha256, "scopes": Scopes, "queues": TokenQueues},
     "service": _types(ServiceConfig),
     "queue": _types(QueueConfig),
     "log": _types(LogConfig),
@@ -228,10 +287,10 @@ KEYS: Final[Mapping[str, Mapping[str, object]]] = {
 }
 """Section → key → annotated type. For the sections in `NAMED`, the keys of each table below them."""
 
-NAMED: Final = frozenset({"queues", "channels", "schedules"})
+NAMED: Final = frozenset({"queues", "channels", "schedules", "auth.tokens"})
 """Sections that hold a table per name: `[queues.<name>]`, or `[[schedules]]` with a `name` in each."""
 
-LISTED: Final = frozenset({"schedules"})
+LISTED: Final = frozenset({"schedules", "auth.tokens"})
 """The sections in `NAMED` whose tables are an array in the file."""
 
 

@@ -431,4 +431,4 @@ def test_config_show_when_a_key_is_unknown_then_it_exits_2_and_names_the_nearest
 def test_loaded_when_listed_then_sections_stand_in_the_order_of_the_file() -> None:
     loaded = load(SHIPPED, environ={})
     sections = list(dict.fromkeys(key.partition(".")[0] for key, _, _ in loaded.rows()))
-    assert sections == ["redis", "http", "service", "queue", "log", "queues", "channels"]
+    assert sections == ["redis", "http", "auth", "service", "queue", "log", "queues", "channels"]

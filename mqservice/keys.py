@@ -26,6 +26,10 @@ PROCESSES = "{mq}:processes"
 """Zset of the names of all processes that run. `scripts/report.lua` derives the keys of their reports."""
 
 
+SESSION_KEY = "{mq}:session-key"
+"""String: what signs the cookies of sessions."""
+
+
 def valid_name(name: str, what: str = "queue") -> str:
     """Return `name`, or raise InvalidName. One rule for queues, channels and message ids."""
     if not _NAME.fullmatch(name):

@@ -19,7 +19,7 @@ import structlog
 from mqservice import keys, scripts
 from mqservice.broker import Broker
 from mqservice.channels import Channels
-from mqservice.config import ChannelOptions, Config, QueueOptions, redacted
+from mqservice.config import ChannelOptions, Config, QueueOptions, all_tokens, redacted
 from mqservice.connections import Connections, open_redis
 from mqservice.consumer import Consumer
 from mqservice.embedded import EmbeddedServer
@@ -42,6 +42,7 @@ from mqservice.reports import Reporter, Subject
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
 from mqservice.scheduler import Scheduler
+from mqservice.session_key import session_key
 from mqservice.sidecar import Sidecar
 from mqservice.subscriber import Subscriber
 from mqservice.views import MessageView, Views
@@ -347,6 +348,7 @@ class Runtime:
         return await broker.send(Outgoing(message_id, body))
 
     async def _start_http(self) -> None:
+        tokens = all_tokens(self._config.auth)
         context = Context(
             broker=self.broker,
             views=self.views,
@@ -363,8 +365,9 @@ class Runtime:
             queue_streams=self.queue_streams,
             not_ready=self._not_ready,
             is_alive=self._is_alive,
+            session_key=await session_key(self._redis()) if tokens else b"",
         )
-        self.server = Server(context, self._config.http)
+        self.server = Server(context, self._config.http, tokens)
         await self.server.start()
 
     def _not_ready(self) -> str:

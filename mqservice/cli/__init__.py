@@ -11,6 +11,7 @@ _ENTRIES = {
     "serve": Entry("serve", _RUN, "Take messages over HTTP and run their handlers."),
     "check": Entry("check", _RUN, "Check the configuration, Redis and the port."),
     "config": Entry("config", _RUN, "Show the configuration; print files to deploy with."),
+    "token": Entry("token", _RUN, "Make a token: lines for config.toml, and its secret."),
     "kitchen": Entry("kitchen", _RUN, "Cook and eat around a bounded queue, as in the tutorial."),
     "demo": Entry("demo", _RUN, "Run the service under a mixed load, to look at."),
     "send": Entry("send", _SEND, "Send one message, or many from a pipe."),

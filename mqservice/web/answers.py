@@ -5,6 +5,7 @@ from typing import Any, Literal
 from aiohttp import web
 from msgspec import Struct
 
+from mqservice.config import Scope
 from mqservice.message import JSON
 from mqservice.processes import ProcessView
 from mqservice.queue_views import QueueView
@@ -75,6 +76,16 @@ class Schedules(Struct, frozen=True):
     """All schedules, by name."""
 
     schedules: list[ScheduleView]
+
+
+class Session(Struct, frozen=True):
+    """Who one is. `name` null: no tokens are configured. `queues` null: all, and what belongs to no queue."""
+
+    name: str | None
+    scopes: list[Scope]
+    queues: list[str] | None
+    expires_s: int | None
+    """When the session ends, seconds since 1970; null: it is no session but the token."""
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

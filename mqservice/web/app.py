@@ -1,15 +1,16 @@
 """The aiohttp application: the route table, the edge around every handler, the limits."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
 
 from mqservice import keys
-from mqservice.config import HttpConfig
+from mqservice.config import HttpConfig, Token
 from mqservice.web import edge, openapi
 from mqservice.web.context import CONTEXT, HTTP, Context
 from mqservice.web.docs import CURL
+from mqservice.web.gate import Check, Gate
 from mqservice.web.live import LIVE, Live
 from mqservice.web.parameters import NoQuery, parse
 from mqservice.web.route import Events, Route
@@ -27,24 +28,29 @@ _EXAMPLES: Final = {
 }
 
 
-def application(context: Context, config: HttpConfig) -> web.Application:
-    """Return the application; nothing runs yet."""
+_NO_TOKENS: Final[Mapping[str, Token]] = {}
+
+
+def application(context: Context, config: HttpConfig, tokens: Mapping[str, Token] = _NO_TOKENS) -> web.Application:
+    """Return the application; nothing runs yet. Without tokens everybody may do everything."""
     app = web.Application(middlewares=[edge.as_problems])
     waits = Waits()
     app[CONTEXT], app[HTTP], app[WAITS] = context, config, waits
     app[STREAMS], app[LIVE] = Streams(), Live(context)
-    app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
-    app[CURL] = {route.operation: curl(route, config.port) for route in ROUTES}
+    app[openapi.DOCUMENT] = openapi.encoded(ROUTES, bool(tokens))
+    app[CURL] = {route.operation: curl(route, config.port, bool(tokens)) for route in ROUTES}
     app.on_response_prepare.append(edge.on_prepare)
     app.on_shutdown.append(waits.cut_short)
     app.on_shutdown.append(app[STREAMS].end_all)
     app.on_cleanup.append(app[LIVE].aclose)
+    gate = Gate(config, tokens, lambda: context.session_key)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _checked(route), expect_handler=edge.expect)
+        handler = _checked(route, gate.checks(route))
+        app.router.add_route(route.method, route.path, handler, expect_handler=edge.expect)
     return app
 
 
-def curl(route: Route, port: int) -> str:
+def curl(route: Route, port: int, needs_token: bool = False) -> str:
     """Return a curl line that tries a route."""
     method = {"GET": "", "HEAD": "-I "}.get(route.method, f"-X {route.method} ")
     path = route.plain_path.format_map(_EXAMPLES) + (f"?{route.example}" if route.example else "")
@@ -53,16 +59,25 @@ def curl(route: Route, port: int) -> str:
         method = ""  # curl knows
     if any(isinstance(its.content, Events) for its in route.answers.values()):
         method = "-N "  # each event as it comes
-    return f"curl {method}'http://localhost:{port or 5000}{path}'{body}"
+    token = ' -H "Authorization: Bearer $MQSERVICE_TOKEN"' if needs_token and route.needs_token else ""
+    return f"curl {method}'http://localhost:{port or 5000}{path}'{token}{body}"
 
 
-def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return the handler of a route behind the checks that need no handler: names and query parameters."""
+def _checked(route: Route, checks: tuple[Check, ...]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler of a route behind the checks that need no handler: the gate, names and query parameters."""
     query = route.query
+
+    async def bare(request: web.Request) -> web.StreamResponse:
+        for check in checks:
+            check(request)
+        return await route.handler(request)
+
     if query is None:
-        return route.handler
+        return bare
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        for check in checks:
+            check(request)
         for name, value in request.match_info.items():
             (keys.valid_pattern if name == "pattern" else keys.valid_name)(value, name)
         parsed = parse(request, query)

@@ -54,6 +54,8 @@ class Context:
     """Why this process should get no traffic: it starts, drains, a part has died, a consumer is not answered; or ""."""
     is_alive: Callable[[], Awaitable[bool]]
     """False when only a restart helps: a consumer is stuck, though Redis answers."""
+    session_key: bytes = b""
+    """Signs the cookies of sessions; empty: nobody can open one, since there are no tokens."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

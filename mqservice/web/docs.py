@@ -5,7 +5,7 @@ Made from the API's description and from the table of problems, when first asked
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -17,6 +17,14 @@ from mqservice.web.problems import PROBLEMS, Kind, Refusal
 
 CURL: web.AppKey[dict[str, str]] = web.AppKey("curl", dict)
 """Operation → the curl line that tries it."""
+
+
+_ACCESS: Final = {
+    "probe": "Open to everybody, by any host name.",
+    "open": "Open to everybody.",
+    "token": "Where there are tokens, it needs any of them.",
+}
+_SCOPED: Final = "Where there are tokens, it needs one with the scope `{}`."
 
 
 async def index(request: web.Request) -> web.Response:
@@ -73,6 +81,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], curl: str) 
         f'<article id="{operation["operationId"]}"><h3><b>{method.upper()}</b> <code>{text(path)}</code></h3>'
         f"<p>{text(operation['summary'])}</p>"
         + "".join(f"<p>{text(part)}</p>" for part in operation.get("description", "").split("\n\n") if part)
+        + f"<p>{text(_ACCESS.get(operation['x-access'], _SCOPED).format(operation['x-access']))}</p>"
         + f"<pre><code>{text(curl)}</code></pre>"
         + _parameters(operation)
         + _answers(operation["responses"])

@@ -12,6 +12,7 @@ from mqservice.broker import Broker
 from mqservice.errors import MqError
 from mqservice.message import NO_META, Meta, Outgoing
 from mqservice.views import State
+from mqservice.web.access import demand
 from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_path
 from mqservice.web.body import Content, read_content
 from mqservice.web.context import CONTEXT
@@ -29,8 +30,8 @@ async def send(request: web.Request, query: SendQuery) -> web.Response:
     """Send a message. The body is the message: JSON stays JSON, anything else is bytes with its content type.
 
     Answers once Redis has it. With `?wait=` or `Prefer: wait=` it answers 200 with the message as soon as that has
-    ended, with its result or error; if that takes longer, 202 as without. `curl -d` says form data of anything: it is
-    taken as JSON when it is, else as text.
+    ended, with its result or error, and a token needs the scope `read` as well; if that takes longer, 202 as without.
+    `curl -d` says form data of anything: it is taken as JSON when it is, else as text.
     """
     content = await read_content(request)
     broker = request.app[CONTEXT].broker(request.match_info["queue"])
@@ -101,6 +102,8 @@ async def replay(request: web.Request) -> web.Response:
 async def _send(request: web.Request, broker: Broker, query: SendQuery, content: Content, new_id: str) -> web.Response:
     queue = broker.queue.name
     patience_s = wait_s(request, query.wait)
+    if patience_s:
+        demand(request, "read")  # with the id of another's message it would show that one
     watch = request.app[CONTEXT].waiters.channel if patience_s else ""
     message = _outgoing(request, query, content, new_id, watch)
     state = await broker.send(message)

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from mqservice.message import JSON
+from mqservice.web.cookie import COOKIE
 from mqservice.web.parameters import CHANNEL_PATTERN, NAME_PATTERN, Duration, Moment
 from mqservice.web.problems import PROBLEMS, Problem
 from mqservice.web.route import Answer, Events, Header, Route
@@ -23,9 +24,18 @@ _INFO: Final = (
 )
 _ANSWER_HEADERS: Final = {
     "Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}},
+    "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds until to ask again.", "schema": {"type": "integer", "minimum": 1}},
 }
-_PROBLEM_HEADERS: Final = {429: ("Retry-After",), 503: ("Retry-After",)}
+_SCHEMES: Final = {
+    "token": {"type": "http", "scheme": "bearer", "description": "The secret of a token."},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "From `POST /v1/session`."},
+}
+_PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+
+
+_NO_SESSION: Final = ("session.create", "session")
+"""A session opens no other."""
 
 
 async def openapi(request: web.Request) -> web.Response:
@@ -33,24 +43,29 @@ async def openapi(request: web.Request) -> web.Response:
     return web.Response(body=request.app[DOCUMENT], content_type="application/json")
 
 
-def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the OpenAPI document of a table of routes."""
+def document(routes: Sequence[Route], needs_token: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI document of a table of routes. `needs_token`: there are tokens, so one must be shown."""
     schemas = _Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.plain_path, {})[route.method.lower()] = _operation(route, schemas)
+        operation = paths.setdefault(route.plain_path, {})[route.method.lower()] = _operation(route, schemas)
+        if needs_token:
+            operation["security"] = _security(route)
+    components: dict[str, Any] = {"schemas": schemas.components}
+    if needs_token:
+        components["securitySchemes"] = _SCHEMES
     return {
         "openapi": "3.1.0",
         "info": {"title": "mqservice", "version": version("mqservice"), "description": _INFO},
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": components,
     }
 
 
-def encoded(routes: Sequence[Route]) -> bytes:
+def encoded(routes: Sequence[Route], needs_token: bool = False) -> bytes:
     """Return the document as it is served."""
-    return msgspec.json.format(JSON.encode(document(routes)), indent=1)
+    return msgspec.json.format(JSON.encode(document(routes, needs_token)), indent=1)
 
 
 class _Schemas:
@@ -93,6 +108,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "tags": [route.tag],
         "summary": route.summary,
         "responses": _responses(route, schemas),
+        "x-access": route.access,
     }
     if route.description:
         operation["description"] = route.description
@@ -102,6 +118,14 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         content = {media: {"schema": schemas.of(kind)} for media, kind in route.body.content.items()}
         operation["requestBody"] = {"required": True, "description": route.body.description, "content": content}
     return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    """Return the ways in; none for what is open. The names of scopes are for people, after OpenAPI 3.1."""
+    if not route.needs_token:
+        return []
+    scopes: list[str] = [] if route.access == "token" else [route.access]
+    return [{name: scopes} for name in _SCHEMES if (route.operation, name) != _NO_SESSION]
 
 
 def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
+from mqservice.web.access import demand_queue
 from mqservice.web.context import CONTEXT
 
 _STATIC = files("mqservice.web") / "static"
@@ -45,6 +46,7 @@ async def index_css(_request: web.Request) -> web.Response:
 
 async def prodcons(request: web.Request) -> web.Response:
     """Push a random digit onto the queue `prodcons`, bare, as the tutorial does; go back to the page."""
+    demand_queue(request, "prodcons")
     if _is_wanted(request):
         await request.app[CONTEXT].broker("prodcons").push(_digit())
     return _back(request)

@@ -76,6 +76,28 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "malformed-request": Kind(
         400, "Not HTTP", "The request breaks the rules of HTTP itself.", "Use a real HTTP client."
     ),
+    "unauthorized": Kind(
+        401,
+        "Who are you?",
+        "A token is needed, and the request shows none that is known here, nor a session that has not ended.",
+        "Send the header `Authorization: Bearer <secret>`. Whoever runs the service makes a token with "
+        "`mqservice token NAME` and adds it to config.toml.",
+    ),
+    "forbidden": Kind(
+        403,
+        "This token may not",
+        "The token is known, but it lacks the scope that the route needs, or it is restricted to other queues.",
+        "/docs names the scope of every route, GET /v1/session what the token may. Use another token, or change this "
+        "one in config.toml.",
+    ),
+    "cross-site": Kind(
+        403,
+        "Asked by a foreign page",
+        "A page of another origin made the browser ask (Sec-Fetch-Site, Origin). Such a request may send or change "
+        "nothing, whatever it shows.",
+        "Ask from a page of the service, or without a browser. Where a proxy changes Host, add the public name to "
+        "http.hosts.",
+    ),
     "not-found": Kind(404, "No such page", "No route has this path.", "/docs lists all of them."),
     "no-such-queue": Kind(
         404,
@@ -145,6 +167,13 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "expectation-failed": Kind(
         417, "Unknown expectation", "The header Expect holds something else than 100-continue.", "Leave it out."
     ),
+    "misdirected": Kind(
+        421,
+        "Another host was meant",
+        "The header Host names a host that this service does not know to be itself. A page whose name was bent to "
+        "our address (DNS rebinding) looks like that.",
+        "If the name is ours, add it to http.hosts in config.toml. Addresses and localhost always work.",
+    ),
     "key-reused": Kind(
         422,
         "The Idempotency-Key belongs to another request",
@@ -156,6 +185,13 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "The queue is full",
         "It has reached its max_length of ready messages. Nothing was kept.",
         "Try again after Retry-After, which is computed from how fast the queue is drained.",
+    ),
+    "rate-limited": Kind(
+        429,
+        "Too many requests",
+        "The token, or the address where there is none, has made more requests than http.rate_per_s and "
+        "http.rate_burst allow. Nothing was kept.",
+        "Try again after Retry-After. A batch is one request.",
     ),
     "internal": Kind(
         500,

@@ -5,6 +5,7 @@ import asyncio
 from aiohttp import web
 from msgspec import UNSET
 
+from mqservice.web.access import sees
 from mqservice.web.answers import Paused, Queues, Replayed, answer
 from mqservice.web.context import CONTEXT
 from mqservice.web.parameters import ReplayQuery
@@ -14,7 +15,7 @@ from mqservice.web.problems import Refusal
 async def index(request: web.Request) -> web.Response:
     """List all queues that anybody has served or sent to, with their numbers."""
     context = request.app[CONTEXT]
-    names = await context.queues()
+    names = [name for name in await context.queues() if sees(request, name)]
     return answer(Queues(await asyncio.gather(*(context.views(name).queue() for name in names))))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 from msgspec import Struct
 
+from mqservice.web.access import Access
 from mqservice.web.problems import PROBLEMS
 
 HTML: Final = "text/html"
@@ -57,6 +58,8 @@ class Route:
     """Called with the request, and with its parsed query when there is one."""
     tag: str
     answers: Mapping[int, Answer]
+    access: Access = field(kw_only=True)
+    """What a caller must show, and the scope that its token must have. No route can be without."""
     query: type[Struct] | None = None
     """None: whatever the query string says is ignored."""
     headers: tuple[Header, ...] = ()
@@ -65,11 +68,24 @@ class Route:
     """Codes of its own; `codes` has those that follow from the rest."""
     example: str = ""
     """A query string that makes sense."""
+    filters_queues: bool = False
+    """Its handler shows and touches only what the caller may see. Of other routes without `{queue}` in their path,
+    callers that are restricted to some queues are refused."""
     names: tuple[str, ...] = field(init=False)
     """The variables in its path."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(re.findall(r"{(\w+)[}:]", self.path)))
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change anything, as the tutorial's two GETs do: then foreign pages are refused."""
+        return self.method not in ("GET", "HEAD") or self.access in ("send", "work", "admin")
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether one must show a token, where there are any."""
+        return self.access not in ("probe", "open")
 
     @property
     def plain_path(self) -> str:
@@ -96,6 +112,12 @@ class Route:
     def codes(self) -> tuple[str, ...]:
         """Every problem that it may answer with, by status."""
         codes = set(self.problems)
+        if self.access != "probe":
+            codes |= {"misdirected", "rate-limited"}
+        if self.needs_token:
+            codes |= {"unauthorized", "forbidden"}
+        if self.changes:
+            codes.add("cross-site")
         if self.path.startswith("/v1/"):
             codes |= {"unavailable", "out-of-memory"}
         if self.names and self.query is not None:

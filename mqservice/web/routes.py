@@ -23,6 +23,7 @@ from mqservice.web import (
     pages,
     queues,
     schedules,
+    session,
     stats,
     watching,
 )
@@ -37,6 +38,7 @@ from mqservice.web.answers import (
     Queues,
     Replayed,
     Schedules,
+    Session,
 )
 from mqservice.web.parameters import (
     EVENT_ID_PATTERN,
@@ -59,6 +61,7 @@ MESSAGE: Final = MESSAGES + "/{id:(?!batch$)[^/]+}"
 """Without `batch`, which would be taken for an id by the methods that the batch route does not have."""
 SCHEDULES: Final = "/v1/schedules"
 SCHEDULE: Final = f"{SCHEDULES}/{{name}}"
+SESSION: Final = "/v1/session"
 
 _KEY: Final = Header(
     "Idempotency-Key",
@@ -105,20 +108,24 @@ ROUTES: Final = (
         {200: Answer("It has ended within the wait.", MessageView, ("Location",)), 202: _ACCEPTED},
         SendQuery, (_KEY, _PREFER), _MESSAGE_BODY,
         ("malformed-json", "needs-record", "not-unique", "queue-full", *_ONCE), "wait=5",
+        access="send",
     ),
     Route(
         "POST", f"{MESSAGES}/batch", batches.send, "messages",
         {202: Answer("Redis has all of them.", AcceptedBatch)},
         NoQuery, (_KEY,), _BATCH_BODY,
         ("malformed-json", "malformed-batch", "needs-record", "queue-full", *_ONCE),
+        access="send",
     ),
     Route(
         "GET", MESSAGES, messages.look, "messages",
         {200: Answer("A page of messages.", Page)}, PageQuery, problems=("bad-cursor",), example="state=dead&limit=10",
+        access="read",
     ),
     Route(
         "DELETE", MESSAGES, messages.purge, "messages",
         {200: Answer("They are gone.", Deleted)}, PurgeQuery, example="state=dead",
+        access="admin",
     ),
     Route(
         "GET", MESSAGE, messages.view, "messages",
@@ -127,16 +134,23 @@ ROUTES: Final = (
             202: Answer("It has not ended within the wait.", MessageView, ("Location", "Retry-After")),
         },
         WaitQuery, (_PREFER,), problems=("no-such-message",), example="wait=20",
+        access="read",
     ),
     Route(
         "DELETE", MESSAGE, messages.cancel, "messages",
         {200: Answer("It is cancelled, or being cancelled.", Cancelled)},
         NoQuery, problems=("no-such-message", "already-ended"),
+        access="work",
     ),
     Route(
         "POST", f"{MESSAGE}/replay", messages.replay, "messages",
         {202: Answer("It is ready again.", Accepted, ("Location",))},
         NoQuery, problems=("no-such-message", "not-dead"),
+        access="work",
+    ),
+    Route(
+        "GET", QUEUES, queues.index, "queues", {200: Answer("The queues.", Queues)}, NoQuery,
+        access="read", filters_queues=True,
     ),
     Route(
         "GET", f"{MESSAGE}/events", watching.message, "messages",
@@ -146,49 +160,61 @@ ROUTES: Final = (
                 Events({"state": MessageView, "progress": Progress, "gone": watching.Gone}),
             )
         },
-        StreamQuery, problems=("no-such-message",),
+        StreamQuery, problems=("no-such-message",), access="read",
     ),
-    Route("GET", QUEUES, queues.index, "queues", {200: Answer("The queues.", Queues)}, NoQuery),
     Route(
         "GET", QUEUE, queues.view, "queues",
         {200: Answer("The queue.", QueueView)}, NoQuery, problems=("no-such-queue",),
+        access="read",
     ),
     Route(
         "POST", f"{QUEUE}/replay", queues.replay, "queues",
         {202: Answer("They are ready, or scheduled at the rate.", Replayed)}, ReplayQuery,
         example="reason=failed&rate=10",
+        access="admin",
     ),
-    Route("POST", f"{QUEUE}/pause", queues.pause, "queues", {200: Answer("It is paused.", Paused)}, NoQuery),
-    Route("POST", f"{QUEUE}/resume", queues.resume, "queues", {200: Answer("It is not paused.", Paused)}, NoQuery),
+    Route(
+        "POST", f"{QUEUE}/pause", queues.pause, "queues", {200: Answer("It is paused.", Paused)}, NoQuery,
+        access="admin",
+    ),
+    Route(
+        "POST", f"{QUEUE}/resume", queues.resume, "queues", {200: Answer("It is not paused.", Paused)}, NoQuery,
+        access="admin",
+    ),
     Route(
         "POST", "/v1/channels/{channel}/messages", channels.publish, "channels",
         {202: Answer("It is published.", Published)}, NoQuery, (_KEY,), _MESSAGE_BODY, ("malformed-json", *_ONCE),
+        access="send",
+    ),
+    Route(
+        "GET", SCHEDULES, schedules.index, "schedules", {200: Answer("The schedules.", Schedules)}, NoQuery,
+        access="read", filters_queues=True,
     ),
     Route(
         "GET", f"{QUEUE}/stats", stats.queue, "queues",
-        {200: Answer("What happened.", Stats)}, StatsQuery, problems=("no-such-queue",), example="range=1h",
+        {200: Answer("What happened.", Stats)}, StatsQuery, problems=("no-such-queue",), example="range=1h", access="read",
     ),
     Route(
         "GET", f"{QUEUE}/events", watching.queue, "queues",
         {200: Answer("What becomes of its messages.", Events({"state": StateEvent, "skipped": Skipped}))},
-        StreamQuery, example="limit=10",
+        StreamQuery, example="limit=10", access="read",
     ),
-    Route("GET", "/v1/stats", stats.index, "service", {200: Answer("What happened.", Stats)}, StatsQuery),
-    Route("GET", "/v1/processes", live.processes, "service", {200: Answer("The processes.", Processes)}, NoQuery),
+    Route("GET", "/v1/stats", stats.index, "service", {200: Answer("What happened.", Stats)}, StatsQuery, access="read"),
+    Route("GET", "/v1/processes", live.processes, "service", {200: Answer("The processes.", Processes)}, NoQuery, access="read"),
     Route(
         "GET", "/v1/events", live.events, "service",
         {200: Answer("The numbers, as they come.", Events({"numbers": Numbers, "outage": Outage}))},
-        StreamQuery, example="limit=3",
+        StreamQuery, example="limit=3", access="read",
     ),
     Route(
         "GET", "/v1/channels/{pattern}/events", channels.events, "channels",
         {200: Answer("The messages, as they come.", Events({"message": ChannelMessage, "gap": Gap}))},
-        ResumeQuery, (_LAST_EVENT_ID,), example="limit=10",
+        ResumeQuery, (_LAST_EVENT_ID,), example="limit=10", access="read",
     ),
-    Route("GET", SCHEDULES, schedules.index, "schedules", {200: Answer("The schedules.", Schedules)}, NoQuery),
     Route(
         "GET", SCHEDULE, schedules.view, "schedules",
         {200: Answer("The schedule.", ScheduleView)}, NoQuery, problems=("no-such-schedule",),
+        access="read", filters_queues=True,
     ),
     Route(
         "PUT", SCHEDULE, schedules.put, "schedules",
@@ -197,17 +223,29 @@ ROUTES: Final = (
             201: Answer("It is new.", ScheduleView, ("Location",)),
         },
         NoQuery, (), _SCHEDULE_BODY, ("malformed-json", "invalid-schedule", "no-such-schedule"),
+        access="admin", filters_queues=True,
     ),
     Route(
         "DELETE", SCHEDULE, schedules.delete, "schedules",
         {204: Answer("It is gone.")}, NoQuery, problems=("no-such-schedule",),
+        access="admin", filters_queues=True,
     ),
+    Route(
+        "GET", SESSION, session.view, "session", {200: Answer("The caller.", Session)}, NoQuery,
+        access="token", filters_queues=True,
+    ),
+    Route(
+        "POST", SESSION, session.create, "session", {200: Answer("It is open; its cookie is set.", Session)}, NoQuery,
+        access="token", filters_queues=True,
+    ),
+    Route("DELETE", SESSION, session.delete, "session", {204: Answer("It is closed.")}, NoQuery, access="open"),
     Route(
         "GET", "/livez", health.livez, "service",
         {
             200: Answer("It lives.", TEXT),
             503: Answer("A consumer is stuck: restart it.", TEXT, ("Retry-After",)),
         },
+        access="probe",
     ),
     Route(
         "GET", "/readyz", health.readyz, "service",
@@ -215,17 +253,21 @@ ROUTES: Final = (
             200: Answer("It takes messages.", TEXT),
             503: Answer("It starts, drains or has failed.", TEXT, ("Retry-After",)),
         },
+        access="probe",
     ),
-    Route("GET", "/openapi.json", openapi.openapi, "service", {200: Answer("OpenAPI 3.1.", _ANY)}),
-    Route("GET", "/docs", docs.index, "service", {200: _PAGE}),
-    Route("GET", "/problems", docs.problems, "service", {200: _PAGE}),
-    Route("GET", "/problems/{code}", docs.problem, "service", {200: _PAGE}, problems=("not-found",)),
-    Route("GET", "/static/docs.css", docs.css, "service", {200: Answer("The style sheet.", "text/css")}),
-    Route("GET", "/", pages.index, "tutorial", {200: _PAGE}),
-    Route("HEAD", "/", pages.index, "tutorial", {200: Answer("As GET, without the page.")}),
-    Route("GET", "/static/index.css", pages.index_css, "tutorial", {200: Answer("The style sheet.", "text/css")}),
-    Route("GET", "/prodcons", pages.prodcons, "tutorial", _BACK),
-    Route("HEAD", "/prodcons", pages.prodcons, "tutorial", _BACK),
-    Route("GET", "/pubsub", pages.pubsub, "tutorial", _BACK),
-    Route("HEAD", "/pubsub", pages.pubsub, "tutorial", _BACK),
+    Route("GET", "/openapi.json", openapi.openapi, "service", {200: Answer("OpenAPI 3.1.", _ANY)}, access="open"),
+    Route("GET", "/docs", docs.index, "service", {200: _PAGE}, access="open"),
+    Route("GET", "/problems", docs.problems, "service", {200: _PAGE}, access="open"),
+    Route("GET", "/problems/{code}", docs.problem, "service", {200: _PAGE}, problems=("not-found",), access="open"),
+    Route("GET", "/static/docs.css", docs.css, "service", {200: Answer("The style sheet.", "text/css")}, access="open"),
+    Route("GET", "/", pages.index, "tutorial", {200: _PAGE}, access="open"),
+    Route("HEAD", "/", pages.index, "tutorial", {200: Answer("As GET, without the page.")}, access="open"),
+    Route(
+        "GET", "/static/index.css", pages.index_css, "tutorial", {200: Answer("The style sheet.", "text/css")},
+        access="open",
+    ),
+    Route("GET", "/prodcons", pages.prodcons, "tutorial", _BACK, access="send", filters_queues=True),
+    Route("HEAD", "/prodcons", pages.prodcons, "tutorial", _BACK, access="send", filters_queues=True),
+    Route("GET", "/pubsub", pages.pubsub, "tutorial", _BACK, access="send"),
+    Route("HEAD", "/pubsub", pages.pubsub, "tutorial", _BACK, access="send"),
 )  # fmt: skip

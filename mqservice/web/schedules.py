@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from mqservice.errors import InvalidSchedule
 from mqservice.schedules import Misfire, Overlap, Schedule, every_s
+from mqservice.web.access import caller, demand_queue, sees
 from mqservice.web.answers import Schedules, answer
 from mqservice.web.body import read_content
 from mqservice.web.context import CONTEXT
@@ -35,7 +36,8 @@ _BODY: Final = msgspec.json.Decoder(ScheduleBody)
 
 async def index(request: web.Request) -> web.Response:
     """List all schedules, with their next five times."""
-    return answer(Schedules(await request.app[CONTEXT].schedules.list()))
+    schedules = await request.app[CONTEXT].schedules.list()
+    return answer(Schedules([each for each in schedules if sees(request, each.queue)]))
 
 
 async def view(request: web.Request) -> web.Response:
@@ -51,13 +53,17 @@ async def put(request: web.Request) -> web.Response:
     content = await read_content(request)
     if content.type:
         raise Refusal("unsupported-type", f"{content.type} is no schedule: application/json")
-    created = await request.app[CONTEXT].schedules.put(_schedule(request.match_info["name"], content.body))
+    schedule = _schedule(request.match_info["name"], content.body)
+    demand_queue(request, schedule.queue)
+    await _check_own(request, schedule.name)
+    created = await request.app[CONTEXT].schedules.put(schedule)
     return await _view(request, 201 if created else 200)
 
 
 async def delete(request: web.Request) -> web.Response:
     """Delete a schedule. Messages that it has sent stay."""
     name = request.match_info["name"]
+    await _check_own(request, name)
     if not await request.app[CONTEXT].schedules.delete(name):
         raise _unknown(name)
     return web.Response(status=204)
@@ -66,9 +72,17 @@ async def delete(request: web.Request) -> web.Response:
 async def _view(request: web.Request, status: int) -> web.Response:
     name = request.match_info["name"]
     found = await request.app[CONTEXT].schedules.get(name)
-    if found is None:
+    if found is None or not sees(request, found.queue):
         raise _unknown(name)
     return answer(found, status, {"Location": f"/v1/schedules/{name}"} if status == 201 else None)
+
+
+async def _check_own(request: web.Request, name: str) -> None:
+    """Refuse to replace or delete the schedule of a queue that the caller may not see."""
+    if caller(request).queues is not None:
+        found = await request.app[CONTEXT].schedules.get(name)
+        if found is not None:
+            demand_queue(request, found.queue)
 
 
 def _schedule(name: str, body: bytes) -> Schedule:

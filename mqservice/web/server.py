@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import ipaddress
+from collections.abc import Mapping
+from typing import Final
 
 from aiohttp import web
 
-from mqservice.config import HttpConfig
+from mqservice.config import HttpConfig, Token
 from mqservice.errors import ConfigError
 from mqservice.web.app import application
 from mqservice.web.context import Context
@@ -17,12 +19,22 @@ _SHUTDOWN_S = 5.0
 """How long answers under way may take once the listener is closed."""
 
 
+_OFF_LOOPBACK: Final = """\
+http.host = "{host}" can be reached from other machines, and there is no token to tell friend from foe.
+Listen on 127.0.0.1, or add a token to config.toml; `mqservice token ops` makes these lines and the secret:
+
+[[auth.tokens]]
+name = "ops"
+sha256 = "<SHA-256 of the secret, 64 hex digits>"
+scopes = ["send", "read", "work", "admin"]"""
+
+
 class Server:
     """Serves the application on one port, which other processes may share (SO_REUSEPORT)."""
 
-    def __init__(self, context: Context, config: HttpConfig) -> None:
-        self._config = config
-        app = application(context, config)
+    def __init__(self, context: Context, config: HttpConfig, tokens: Mapping[str, Token]) -> None:
+        self._config, self._tokens = config, tokens
+        app = application(context, config, tokens)
         self.streams = app[STREAMS]
         """The open event streams."""
         self._runner = web.AppRunner(
@@ -35,13 +47,10 @@ class Server:
         self._port = 0
 
     async def start(self) -> None:
-        """Open the port. Raises ConfigError when it is taken, or when anybody on the network could reach it."""
+        """Open the port. Raises ConfigError when it is taken, or when anybody on the network could use it."""
         host, port = self._config.host, self._config.port
-        if not _is_loopback(host):
-            raise ConfigError(
-                f'http.host = "{host}" can be reached from other machines, and there are no tokens yet to tell '
-                "friend from foe: use 127.0.0.1 and put a proxy with authentication in front"
-            )
+        if not self._tokens and not _is_loopback(host):
+            raise ConfigError(_OFF_LOOPBACK.format(host=host))
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:

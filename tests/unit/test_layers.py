@@ -29,7 +29,7 @@ LAYERS = (
     ),
     (
         *("tls", "connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
-        *("operations", "views", "results", "idempotency", "schedule_store"),
+        *("operations", "views", "results", "idempotency", "schedule_store", "session_key"),
         *("queue_views", "history", "processes", "numbers", "subscription", "channel_history", "ordering"),
     ),
     ("handlers", "executor", "held"),

@@ -21,11 +21,16 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KNOWN: web.RequestKey[str] = web.RequestKey("request_id", str)
 _HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_PAGE_HEADERS: Final = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+"""What only documents need."""
 _CODES: Final = {
     404: "not-found",
     405: "method-not-allowed",
@@ -53,6 +58,8 @@ def complete_headers(request: web.BaseRequest, response: web.StreamResponse) -> 
     headers["X-Request-Id"] = request_id(request)
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
+    if headers.get("Content-Type", "").startswith("text/html"):
+        headers.update(_PAGE_HEADERS)
     if request.path.startswith("/v1/"):
         headers.setdefault("Cache-Control", "no-store")
 

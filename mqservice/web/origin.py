@@ -32,7 +32,7 @@ class Origins:
         host = request.headers.get("Host")
         if host is not None and not self._is_ours(host):
             name = _name(host)[:100]
-            raise Refusal("misdirected", f'this is not {name!r}; if it is, add it to http.hosts = ["{name}"]')
+            raise Refusal("misdirected", f"no host {name!r} is here; if it is meant to be, add it to http.hosts")
 
     def check_site(self, request: web.Request) -> None:
         """Refuse what a page of another origin lets a browser ask."""
@@ -41,10 +41,10 @@ class Origins:
         if site is not None:
             if site in _OWN_SITE:
                 return
-            raise Refusal("cross-site", f"a {site[:20]} page may not do this")
+            raise Refusal("cross-site", f"Sec-Fetch-Site {site[:20]!r}: only our own pages may do this")
         origin = headers.get("Origin")
         if origin is not None and not self._is_own(origin, headers.get("Host", "")):
-            raise Refusal("cross-site", f"a page of {origin[:100]} may not do this")
+            raise Refusal("cross-site", f"Origin {origin[:100]!r}: only our own pages may do this")
 
     def _is_own(self, origin: str, host: str) -> bool:
         authority = origin.partition("://")[2].lower()

@@ -269,6 +269,9 @@ class Runtime:
         await asyncio.wait({live, following}, timeout=_LIVE_S, return_when=asyncio.FIRST_COMPLETED)
         if not live.done():
             live.cancel()
+            if following.done():
+                del self._watched[following]  # its error is told by who asked for the start
+                following.result()
             raise Unavailable(f"Redis did not confirm the subscriptions within {_LIVE_S:g} s")
 
     def _at_work(self, task: asyncio.Task[Any] | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
 from mqservice.connections import Connections
-from mqservice.errors import MqError, Unavailable
+from mqservice.errors import Misconfigured, MqError, Unavailable
 from mqservice.retry import Backoff
 
 log = structlog.get_logger()
@@ -57,6 +57,7 @@ class Subscription:
         self._changed = asyncio.Event()
         self.live = asyncio.Event()
         """Set while Redis has confirmed every subscription of those wanted when it was connected."""
+        self._was_live = self._interrupted = False
         self.on_lost: list[Callable[[], None]] = []
         self.on_live: list[Callable[[], None]] = []
 
@@ -80,15 +81,22 @@ class Subscription:
         return followed is not None and followed.is_set()
 
     async def run(self) -> None:
-        """Subscribe, deliver, notice silence, subscribe anew; until cancelled."""
+        """Subscribe, deliver, notice silence, subscribe anew; until cancelled.
+
+        Raises Misconfigured when Redis refuses from the beginning, as when the user may not use the channels.
+        """
         backoff = Backoff()
         try:
             while True:
                 try:
                     await self._follow(backoff)
                 except MqError as error:
-                    if self.live.is_set():
+                    refused = isinstance(error, Misconfigured)
+                    if refused and not self._was_live:
+                        raise  # waiting cures no missing right; later on somebody may be changing them
+                    if refused or self._interrupted:
                         log.warning("subscription interrupted", error=str(error))
+                    self._interrupted = False
                     await asyncio.sleep(backoff.next_s())
         finally:
             await self._redis.aclose()
@@ -118,6 +126,7 @@ class Subscription:
             followed.clear()
         if self.live.is_set():
             self.live.clear()
+            self._interrupted = True
             for tell in self.on_lost:
                 tell()
 
@@ -185,5 +194,6 @@ class Subscription:
         if not self._unconfirmed and not self.live.is_set():
             backoff.reset()
             self.live.set()
+            self._was_live = True
             for tell in self.on_live:
                 tell()

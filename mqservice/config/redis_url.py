@@ -23,8 +23,7 @@ def full_url(config: RedisConfig) -> str:
     if urlsplit(url).scheme != "rediss":
         raise ConfigError(f"redis.{next(iter(given))} is for TLS, which needs a rediss:// url in redis.url")
     _check_files(config)
-    # Quoted twice, since the client unquotes twice.
-    parameters = "&".join(f"{_TLS_FILES[key]}={quote(quote(path))}" for key, path in given.items())
+    parameters = "&".join(f"{_TLS_FILES[key]}={quote(path)}" for key, path in given.items())
     return f"{url}{'&' if '?' in url else '?'}{parameters}"
 
 

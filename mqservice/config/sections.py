@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
 from mqservice import keys
-from mqservice.config.checks import checked, is_redis_url
+from mqservice.config.checks import checked, is_redis_url, redacted
 from mqservice.errors import ConfigError
 from mqservice.schedules import RULES, Misfire, Overlap, Schedule
 
@@ -77,6 +78,13 @@ class RedisConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     # PEM file with our certificate, where the server asks for one, and the file with its key when that is elsewhere.
     cert_file: str = ""
     key_file: str = ""
+
+    def __repr__(self) -> str:
+        return f"RedisConfig({', '.join(f'{key}={value!r}' for key, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the fields without the password, for tracebacks that show local variables."""
+        return [(key, redacted(value) if key == "url" else value) for key, value in asdict(self).items()]
 
 
 class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -206,6 +206,12 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "can be sent again without harm: it cannot double.",
         "Try again after Retry-After.",
     ),
+    "misconfigured": Kind(
+        503,
+        "Redis refuses the service",
+        "The password of the service is wrong, or its Redis user lacks a right. Nothing was kept.",
+        "Whoever runs Redis must mend it; then try again.",
+    ),
     "out-of-memory": Kind(
         503,
         "Redis is full",

@@ -119,7 +119,7 @@ class Route:
         if self.changes:
             codes.add("cross-site")
         if self.path.startswith("/v1/"):
-            codes |= {"unavailable", "out-of-memory"}
+            codes |= {"unavailable", "out-of-memory", "misconfigured"}
         if self.names and self.query is not None:
             codes.add("invalid-name")
         if self.query is not None or self.headers:

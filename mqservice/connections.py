@@ -47,6 +47,7 @@ _PASSING = (
     "BUSY",
 )
 
+_REFUSALS = (driver.AuthenticationError, driver.NoPermissionError)
 _NO_RIGHT = ("NOAUTH", "NOPERM", "ACL failure")
 """What is no error class of the driver's: asked without a password, and a script whose user may not do all it does."""
 
@@ -83,7 +84,8 @@ def client(url: str, connections: int) -> Redis:
 def translate(error: BaseException) -> MqError:
     """Return our error for one of the driver's, of the socket's, or of uvloop's."""
     text = str(error) or type(error).__name__
-    if isinstance(error, (driver.AuthenticationError, driver.NoPermissionError)) or text.startswith(_NO_RIGHT):
+    # What goes wrong while a connection is made comes as the cause of a plain ConnectionError.
+    if isinstance(error, _REFUSALS) or isinstance(error.__cause__, _REFUSALS) or text.startswith(_NO_RIGHT):
         return Misconfigured(f"Redis refuses us: {text}")
     if isinstance(error, driver.ResponseError) and not text.startswith(_PASSING):
         if "WRONGTYPE" in text:

@@ -25,6 +25,10 @@ fmt: $(VENV)/lint ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+audit: $(VENV)/run ## Look for known faults in what is installed; needs the network
+	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	@$(BIN)/pip-audit --skip-editable
+
 bench: $(VENV)/test ## Measure, each figure beside its yardstick (ARGS='--only drain --compare FILE')
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -54,4 +58,4 @@ $(VENV)/lint: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ $(VENV)/run $(VENV)/test
 
-.PHONY: help run demo test lint fmt bench bench-quick bench-peers clean
+.PHONY: help run demo test lint fmt audit bench bench-quick bench-peers clean

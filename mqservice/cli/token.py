@@ -6,7 +6,8 @@ import secrets
 
 import click
 
-from mqservice.cli.config import json_option
+from mqservice.cli.examples import examples
+from mqservice.cli.output import json_option, print_document, say
 from mqservice.cli.problems import UsageProblem
 from mqservice.errors import InvalidName
 from mqservice.keys import valid_name
@@ -14,7 +15,9 @@ from mqservice.keys import valid_name
 _SCOPES = ("send", "read", "work", "admin")
 
 
-@click.command(epilog="Example:  mqservice token shop --scope send --queue emails >> config.toml")
+@click.command(
+    epilog=examples("mqservice token ops > tokens.toml", "mqservice token shop --scope send --queue emails --json")
+)
 @click.argument("name")
 @click.option(
     "--scope",
@@ -29,7 +32,8 @@ _SCOPES = ("send", "read", "work", "admin")
 def token(name: str, scopes: tuple[str, ...], queues: tuple[str, ...], as_json: bool) -> None:
     """Make a token: its lines for config.toml on stdout, its secret on stderr.
 
-    The secret is shown this once and kept nowhere. The service knows its hash alone.
+    They belong into config.toml, or into the file that auth.token_file names. The secret is shown this once and kept
+    nowhere: the service knows its hash alone.
     """
     try:
         valid_name(name, "token")
@@ -45,8 +49,8 @@ def token(name: str, scopes: tuple[str, ...], queues: tuple[str, ...], as_json: 
         **({"queues": list(queues)} if queues else {}),
     }
     if as_json:
-        click.echo(json.dumps({**made, "secret": secret}))
+        print_document({**made, "secret": secret})
         return
     # What JSON says of strings and lists of names is TOML too.
     click.echo("\n[[auth.tokens]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in made.items()))
-    click.echo(f"secret, shown this once: {secret}\nuse it:  export MQSERVICE_TOKEN={secret}", err=True)
+    say(f"secret, shown this once: {secret}\nuse it:  export MQSERVICE_TOKEN={secret}")

@@ -12,7 +12,7 @@ from mqservice.web.cookie import opened_by, seal
 KEY = b"k" * 32
 OPS = Caller("ops.1", frozenset({"read"}), None, b"d" * 32)
 CALLERS = {"ops.1": OPS, "ci": Caller("ci", frozenset({"admin"}), None, b"e" * 32)}
-LATER = int(time.time()) + 60
+LATER = int(time.time()) + 86_400
 
 
 def test_cookie_when_it_is_ours_then_the_session_is_its_tokens() -> None:

@@ -9,7 +9,7 @@ _RUN, _SEND, _OPERATE, _SHELL = "Run", "Send and follow", "Look and operate", "S
 
 _ENTRIES = {
     "serve": Entry("serve", _RUN, "Take messages over HTTP and run their handlers."),
-    "check": Entry("check", _RUN, "Check the configuration, Redis and the port."),
+    "check": Entry("check", _RUN, "Check the configuration, Redis, the port and who may use it."),
     "config": Entry("config", _RUN, "Show the configuration; print files to deploy with."),
     "token": Entry("token", _RUN, "Make a token: lines for config.toml, and its secret."),
     "kitchen": Entry("kitchen", _RUN, "Cook and eat around a bounded queue, as in the tutorial."),

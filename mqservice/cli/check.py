@@ -14,9 +14,9 @@ from rich.text import Text
 from mqservice.cli.config import config_option, load_or_exit
 from mqservice.cli.examples import examples
 from mqservice.cli.output import json_option, print_table
-from mqservice.config import Loaded, RedisConfig, redacted
+from mqservice.config import Config, Loaded, RedisConfig, all_tokens, is_loopback, redacted
 from mqservice.connections import Connections, open_redis
-from mqservice.errors import EmbeddedError, MqError, Unavailable
+from mqservice.errors import ConfigError, EmbeddedError, MqError, Unavailable
 from mqservice.inspection import ServerFacts, inspect, problems
 
 _STYLES = {"ok": "green", "warning": "bold yellow", "problem": "bold red", "unreachable": "bold red"}
@@ -34,13 +34,13 @@ class Row(NamedTuple):
 @config_option
 @json_option
 def check(path: Path | None, as_json: bool) -> None:
-    """Check the configuration, Redis and the port.
+    """Check the configuration, Redis, the port and who may use it.
 
     Exit code 0: fine, or only warnings; 1: a problem; 2: wrong configuration; 3: Redis does not answer.
     """
     loaded = load_or_exit(path)
     rows = [_file_row(loaded), *asyncio.run(_redis_rows(loaded.config.redis))]
-    rows.append(port_row(loaded.config.http.host, loaded.config.http.port))
+    rows += [port_row(loaded.config.http.host, loaded.config.http.port), _access_row(loaded.config)]
     code = _exit_code(rows)
     if as_json:
         click.echo(json.dumps({"exit": code, "rows": [row._asdict() for row in rows]}, indent=2))
@@ -96,6 +96,20 @@ def _facts_rows(facts: ServerFacts) -> list[Row]:
         Row(what, "problem" if bad[what].fatal else "warning", bad[what].text) if what in bad else Row(what, "ok", text)
         for what, text in good.items()
     ]
+
+
+def _access_row(config: Config) -> Row:
+    """Say who may use the service, and whether it would start with that."""
+    try:
+        tokens = all_tokens(config.auth)
+    except ConfigError as error:
+        return Row("access", "problem", str(error))
+    if tokens:
+        return Row("access", "ok", f"by token: {', '.join(sorted(tokens))}")
+    if is_loopback(config.http.host):
+        return Row("access", "ok", "everybody on this machine; there are no tokens")
+    hint = "can be reached from other machines, and there are no tokens; `mqservice token ops` makes one"
+    return Row("access", "problem", f"http.host = {config.http.host} {hint}")
 
 
 def port_row(host: str, port: int) -> Row:

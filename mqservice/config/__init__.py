@@ -4,7 +4,7 @@
 and flags. Nothing outside this package may read `config.toml` or `MQSERVICE_<SECTION>__<KEY>`.
 """
 
-from mqservice.config.checks import redacted
+from mqservice.config.checks import is_loopback, redacted
 from mqservice.config.loading import Loaded, load
 from mqservice.config.redis_url import full_url
 from mqservice.config.sections import (
@@ -41,6 +41,7 @@ __all__ = [
     "Token",
     "all_tokens",
     "full_url",
+    "is_loopback",
     "load",
     "redacted",
 ]

@@ -1,5 +1,6 @@
 """Judges one configuration value and words the complaint. Knows no section, reads no file."""
 
+import ipaddress
 import json
 import re
 from collections.abc import Callable
@@ -15,6 +16,16 @@ from mqservice.errors import ConfigError
 # The ?+ keeps "redis:" from being taken for a user name when there is no password.
 _PASSWORD = re.compile(r"^((?:[^:/@]*://)?+[^:/@]*):.*@", re.DOTALL)
 _PASSWORD_PARAMETER = re.compile(r"([?&]\w*password=)[^&#]*", re.IGNORECASE)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_redis_url(text: str) -> bool:

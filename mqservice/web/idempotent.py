@@ -17,6 +17,7 @@ from aiohttp import web
 from mqservice.broker import new_id
 from mqservice.errors import MqError
 from mqservice.idempotency import Mismatch, Running, Stored
+from mqservice.web.access import caller
 from mqservice.web.context import CONTEXT
 from mqservice.web.problems import Refusal
 
@@ -81,7 +82,10 @@ def _key(request: web.Request) -> str:
     if len(given) > 1 or not _KEY.fullmatch(given[0]):
         raise Refusal("invalid-parameter", "Idempotency-Key is one of 1 to 255 visible ASCII characters")
     quoted = _QUOTED.fullmatch(given[0])
-    return quoted[1] if quoted else given[0]
+    key = quoted[1] if quoted else given[0]
+    # Each token has keys of its own: the answer that one got may hold what another may not read.
+    name = caller(request).name
+    return key if name is None else f"{name} {key}"
 
 
 def _fingerprint(request: web.Request, body: Iterable[bytes]) -> str:

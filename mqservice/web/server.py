@@ -2,13 +2,12 @@
 
 import asyncio
 import errno
-import ipaddress
 from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
 
-from mqservice.config import HttpConfig, Token
+from mqservice.config import HttpConfig, Token, is_loopback
 from mqservice.errors import ConfigError
 from mqservice.web.app import application
 from mqservice.web.context import Context
@@ -49,7 +48,7 @@ class Server:
     async def start(self) -> None:
         """Open the port. Raises ConfigError when it is taken, or when anybody on the network could use it."""
         host, port = self._config.host, self._config.port
-        if not self._tokens and not _is_loopback(host):
+        if not self._tokens and not is_loopback(host):
             raise ConfigError(_OFF_LOOPBACK.format(host=host))
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -66,7 +65,7 @@ class Server:
     def url(self) -> str:
         """Where it listens, with the real port."""
         host = self._config.host
-        return f"http://{'localhost' if _is_loopback(host) else host}:{self._port}"
+        return f"http://{'localhost' if is_loopback(host) else host}:{self._port}"
 
     async def close_port(self) -> None:
         """Accept no new connection. Those that are open are still answered."""
@@ -90,12 +89,3 @@ class Server:
             keepalive_timeout=self._config.keepalive_s,
             auto_decompress=False,  # bodies that say they are compressed are refused, not inflated first
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -210,6 +210,14 @@ async def test_send_when_it_waits_then_the_token_must_read_too(api: Caller) -> N
     assert (await api("POST", f"{path}?wait=5", "any.1", 1)).status == 200
 
 
+async def test_idempotency_key_when_another_token_uses_it_then_it_gets_no_answer_of_the_first(api: Caller) -> None:
+    path = "/v1/queues/echo/messages?wait=5"
+    assert (await api("POST", path, "any.1", 1, Idempotency_Key="k")).status == 200
+    again = await api("POST", path, "any.1", 1, Idempotency_Key="k")
+    assert (again.status, again.headers.get("Idempotency-Replayed")) == (200, "true")
+    assert (await api("POST", path, "send", 1, Idempotency_Key="k")).problem == "forbidden"
+
+
 # Queues
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mqservice.cli.check import check
 from mqservice.cli.token import token
 from mqservice.config import all_tokens, load
+from tests.commands import mq
 from tests.processes import ROOT, fetch, serving
 
 
@@ -97,10 +99,33 @@ def test_serve_when_off_loopback_with_a_token_then_only_that_opens_it(url: str, 
         for host in {"127.0.0.1", _own_address()}:
             at = f"http://{host}:{port}"
             assert fetch(f"{at}/livez")[0] == 200
+            assert mq(at, "queues").returncode == 1
+            assert mq(at, "queues", token=secret).returncode == 0
             assert fetch(f"{at}/v1/queues")[0] == 401
             assert fetch(f"{at}/prodcons")[0] == 401
             assert fetch(f"{at}/v1/queues", headers={"Authorization": f"Bearer {secret}"})[0] == 200
             assert fetch(f"{at}/prodcons", headers={"Authorization": f"Bearer {secret}"})[0] == 302
+
+
+@pytest.mark.parametrize(
+    ("host", "tokens", "code", "says"),
+    [
+        ("127.0.0.1", False, 0, "everybody on this machine"),
+        ("127.0.0.1", True, 0, "by token: ops"),
+        ("0.0.0.0", True, 0, "by token: ops"),
+        ("0.0.0.0", False, 1, "mqservice token ops"),
+    ],
+)
+def test_check_when_asked_then_it_says_who_may_use_the_service(
+    url: str, tmp_path: Path, host: str, tokens: bool, code: int, says: str
+) -> None:
+    environ = {"MQSERVICE_REDIS__URL": url, "MQSERVICE_HTTP__HOST": host, "MQSERVICE_HTTP__PORT": "0"}
+    if tokens:
+        (tmp_path / "tokens.toml").write_text(make("ops")[1])
+        environ["MQSERVICE_AUTH__TOKEN_FILE"] = str(tmp_path / "tokens.toml")
+    result = CliRunner().invoke(check, ["--json"], env=environ)
+    (row,) = [row for row in json.loads(result.stdout)["rows"] if row["what"] == "access"]
+    assert (result.exit_code, says in row["text"]) == (code, True), row
 
 
 def _own_address() -> str:

@@ -21,21 +21,23 @@ def test_cookie_when_it_is_ours_then_the_session_is_its_tokens() -> None:
     assert (who.name, who.scopes, who.expires_s) == ("ops.1", OPS.scopes, LATER)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        seal(OPS, KEY, int(time.time()) - 1),
-        seal(OPS, b"x" * 32, LATER),
-        seal(Caller("gone", OPS.scopes, None, OPS.digest), KEY, LATER),
-        seal(Caller("ops.1", OPS.scopes, None, b"n" * 32), KEY, LATER),
-        seal(OPS, KEY, LATER).replace("ops.1", "ci"),
-        seal(OPS, KEY, LATER).replace(f"{LATER}", f"{LATER + 1}"),
-        seal(OPS, KEY, LATER)[:-1],
-        *("", ".", "..", "ops.1", f"ops.1.{LATER}.", f"ops.1.{LATER}.\udcff", "ops.1.x.y"),
-    ],
-)
-def test_cookie_when_late_or_forged_or_of_another_secret_then_it_opens_nothing(value: str) -> None:
-    assert opened_by(value, CALLERS, KEY) is None
+WRONG = {
+    "late": seal(OPS, KEY, int(time.time()) - 1),
+    "signed with another key": seal(OPS, b"x" * 32, LATER),
+    "of a token that is gone": seal(Caller("gone", OPS.scopes, None, OPS.digest), KEY, LATER),
+    "of another secret": seal(Caller("ops.1", OPS.scopes, None, b"n" * 32), KEY, LATER),
+    "of another name": seal(OPS, KEY, LATER).replace("ops.1", "ci"),
+    "prolonged": seal(OPS, KEY, LATER).replace(f"{LATER}", f"{LATER + 1}"),
+    "cut": seal(OPS, KEY, LATER)[:-1],
+    "unsigned": f"ops.1.{LATER}.",
+    "no text": f"ops.1.{LATER}.\udcff",
+    **{f"{value!r}": value for value in ("", ".", "..", "ops.1", "ops.1.x.y")},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_cookie_when_late_or_forged_or_of_another_secret_then_it_opens_nothing(wrong: str) -> None:
+    assert opened_by(WRONG[wrong], CALLERS, KEY) is None
 
 
 def test_cookie_when_there_is_no_key_then_it_opens_nothing() -> None:

@@ -78,7 +78,7 @@ class Views:
             return []
 
         async def read() -> list[Any]:
-            async with self._connections.commands.pipeline(transaction=True) as pipeline:
+            async with self._connections.commands.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(keys.part(self._key, "leases"), list(ids))
                 for message_id in ids:
                     pipeline.hgetall(keys.record(self._key, message_id))
@@ -135,7 +135,8 @@ def _position(cursor: str | None) -> int:
 def _view(message_id: str, record: Mapping[bytes, bytes], lease: bytes | None, queue: str) -> MessageView | None:
     if b"state" not in record or b"purged" in record:
         return None
-    state = b"active" if lease else record[b"state"]
+    # The leases were read before the records: one that has ended meanwhile is no longer active.
+    state = b"active" if lease and record[b"state"] in (b"ready", b"scheduled") else record[b"state"]
     _, deliveries, claimed_ms, by = (lease or record.get(b"lease") or b" 0  ").split(b" ", 3)
     meta = decode_meta(record.get(b"meta"))
     history = [msgspec.json.decode(line, type=Attempt) for line in record.get(b"history", b"").splitlines()]

@@ -192,15 +192,21 @@ ROUTES: Final = (
     ),
     Route(
         "GET", f"{QUEUE}/stats", stats.queue, "queues",
-        {200: Answer("What happened.", Stats)}, StatsQuery, problems=("no-such-queue",), example="range=1h", access="read",
+        {200: Answer("What happened.", Stats)}, StatsQuery, problems=("no-such-queue",), example="range=1h",
+        access="read",
     ),
     Route(
         "GET", f"{QUEUE}/events", watching.queue, "queues",
         {200: Answer("What becomes of its messages.", Events({"state": StateEvent, "skipped": Skipped}))},
         StreamQuery, example="limit=10", access="read",
     ),
-    Route("GET", "/v1/stats", stats.index, "service", {200: Answer("What happened.", Stats)}, StatsQuery, access="read"),
-    Route("GET", "/v1/processes", live.processes, "service", {200: Answer("The processes.", Processes)}, NoQuery, access="read"),
+    Route(
+        "GET", "/v1/stats", stats.index, "service", {200: Answer("What happened.", Stats)}, StatsQuery, access="read",
+    ),
+    Route(
+        "GET", "/v1/processes", live.processes, "service", {200: Answer("The processes.", Processes)}, NoQuery,
+        access="read",
+    ),
     Route(
         "GET", "/v1/events", live.events, "service",
         {200: Answer("The numbers, as they come.", Events({"numbers": Numbers, "outage": Outage}))},

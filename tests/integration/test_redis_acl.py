@@ -12,7 +12,7 @@ from tests.processes import Served, fetch, serving
 from tests.waiting import wait_for
 
 KEYS = ["~mq:*", "~{mq*", "~task:prodcons:queue", "~{task:prodcons:queue}:*"]
-CHANNELS = ["&mq:process:*", "&task:pubsub:channel"]
+CHANNELS = ["&mq:*", "&task:pubsub:channel"]
 COMMANDS = [
     *("-@all", "+@read", "+@write", "+@pubsub", "+@connection", "-@dangerous"),
     *("+eval", "+evalsha", "+script|load", "+time", "+info"),

@@ -20,6 +20,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 _ANY_JSON = msgspec.json.Decoder()
 _TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[ -~]*)?")
 _TYPE_CHARS: Final = 255
+_USUAL: Final = frozenset(("", "application/json", FORM))
 
 
 class Content(NamedTuple):
@@ -70,6 +71,8 @@ async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
 def content_type(request: web.Request) -> str:
     """Return type and subtype of the body in lower case, "" when there is no Content-Type. Raises Refusal."""
     given = request.headers.get("Content-Type", "")
+    if given in _USUAL:
+        return given
     if given and not (len(given) <= _TYPE_CHARS and _TYPE.fullmatch(given)):
         raise Refusal("unsupported-type", f"Content-Type {given[:60]!r} is not a media type")
     return given.partition(";")[0].strip().lower()

@@ -20,12 +20,14 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KNOWN: web.RequestKey[str] = web.RequestKey("request_id", str)
-_HEADERS: Final = {
+HEADERS: Final = {
+    "Server": "mqservice",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+"""What every answer has. One that is made with them, as hot ones are, is only looked at."""
 _PAGE_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
@@ -46,17 +48,19 @@ def request_id(request: web.BaseRequest) -> str:
     """Return the id of a request: the client's when it is sane, else one of ours. The same each time."""
     known = request.get(_KNOWN)
     if known is None:
-        offered = request.headers.get("X-Request-Id", "")
-        known = request[_KNOWN] = offered if _REQUEST_ID.fullmatch(offered) else new_id()
+        offered = request.headers.get("X-Request-Id")
+        known = request[_KNOWN] = offered if offered and _REQUEST_ID.fullmatch(offered) else new_id()
     return known
 
 
 def complete_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Add what every answer has, streams included. A handler's own value stays."""
     headers = response.headers
-    headers["Server"] = "mqservice"
     headers["X-Request-Id"] = request_id(request)
-    for name, value in _HEADERS.items():
+    if headers.get("Server") == HEADERS["Server"]:
+        return
+    headers["Server"] = HEADERS["Server"]
+    for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if headers.get("Content-Type", "").startswith("text/html"):
         headers.update(_PAGE_HEADERS)

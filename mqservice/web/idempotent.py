@@ -76,9 +76,9 @@ def _body(response: web.Response) -> bytes:
 
 def _key(request: web.Request) -> str:
     """Return the key, with or without the quotes that the draft wants; "" when there is none. Raises Refusal."""
-    given = request.headers.getall("Idempotency-Key", [])
-    if not given:
+    if "Idempotency-Key" not in request.headers:
         return ""
+    given = request.headers.getall("Idempotency-Key")
     if len(given) > 1 or not _KEY.fullmatch(given[0]):
         raise Refusal("invalid-parameter", "Idempotency-Key is one of 1 to 255 visible ASCII characters")
     quoted = _QUOTED.fullmatch(given[0])

@@ -17,7 +17,7 @@ from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_
 from mqservice.web.body import Content, read_content
 from mqservice.web.context import CONTEXT
 from mqservice.web.idempotent import once
-from mqservice.web.parameters import YEAR_S, PageQuery, PurgeQuery, SendQuery, WaitQuery
+from mqservice.web.parameters import YEAR_S, PageQuery, PurgeQuery, SendQuery, WaitQuery, plain
 from mqservice.web.problems import Refusal
 from mqservice.web.waiting import RETRY_AFTER, WAITS, has_ended, wait_s
 
@@ -142,6 +142,8 @@ def _accepted(queue: str, message_id: str, state: str) -> web.Response:
 
 
 def _outgoing(request: web.Request, query: SendQuery, content: Content, new_id: str, watch: str) -> Outgoing:
+    if query is plain(SendQuery):
+        return Outgoing(new_id, content.body, _meta(request, query, content), watch=watch)
     return Outgoing(
         id=new_id if query.id is UNSET else chosen_id(query.id),
         body=content.body,

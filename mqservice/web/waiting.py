@@ -55,6 +55,8 @@ def wait_s(request: web.Request, wait: Duration | UnsetType) -> float:
     """Return how long the client wants to wait: `?wait=`, else `Prefer: wait=` (RFC 7240), else 0; 300 s at most."""
     if wait is not UNSET:
         return min(wait.ms / 1000, LONGEST_S)
+    if "Prefer" not in request.headers:
+        return 0.0
     preferred = _PREFER_WAIT.search(", ".join(request.headers.getall("Prefer", ())))
     return min(float(preferred[1]), LONGEST_S) if preferred else 0.0
 

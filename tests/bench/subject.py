@@ -16,6 +16,7 @@ import uvloop
 
 from mqservice import Service, log
 from mqservice.config import Config, HttpConfig, LogConfig, RedisConfig
+from mqservice.process import rest_the_collector
 from mqservice.runtime import Parts
 from tests.bench.answering import answer
 
@@ -157,7 +158,7 @@ async def main(url: str, consumers: bool) -> None:
     subject = Subject(url)
     service = subject.service
     await service.start(Parts(consumers=consumers))
-    gc.freeze()  # as `mqservice serve` does
+    rest_the_collector()
     verbs = {
         name: getattr(subject, name) for name in ("expect", "ended", "send", "batch", "end_to_end", "latency", "memory")
     }

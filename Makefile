@@ -1,5 +1,6 @@
 # `make` alone lists what there is. Everything is installed inside .venv; nothing outside it is touched.
 PYTHON ?= python3
+SOAK_SECONDS ?= 600
 VENV   := .venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
@@ -28,6 +29,12 @@ fmt: $(VENV)/lint ## Format and fix what can be fixed
 audit: $(VENV)/run ## Look for known faults in what is installed; needs the network
 	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	@$(BIN)/pip-audit --skip-editable
+
+chaos: $(VENV)/test ## Every fault of the matrix in full length, and the table of what was measured
+	@CHAOS=long $(BIN)/python -m pytest tests/chaos --timeout 900
+
+soak: $(VENV)/test ## Mixed load and random faults: SOAK_SECONDS=600 SEED=n, then a summary
+	@$(BIN)/python -m tests.chaos.soak --seconds $(SOAK_SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/test ## Measure, each figure beside its yardstick (ARGS='--only drain --compare FILE')
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -58,4 +65,4 @@ $(VENV)/lint: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ $(VENV)/run $(VENV)/test
 
-.PHONY: help run demo test lint fmt audit bench bench-quick bench-peers clean
+.PHONY: help run demo test lint fmt audit chaos soak bench bench-quick bench-peers clean

@@ -36,17 +36,20 @@ def test_sigkill_when_in_the_middle_of_5000_then_none_is_missing_and_the_sum_hol
     figures = row("SIGKILL in the middle of 5,000: until all are done", 30.0)
     environ = {"MQSERVICE_QUEUE__LEASE_S": str(LEASE_S)}
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        for start in range(0, COUNT, 500):
-            client.rpush("mq:work", *range(start, start + 500))
-        with serving(url, *SERVE, **environ) as victim:
+        with serving(url, *SERVE, **environ) as heir, serving(url, *SERVE, **environ) as victim:
+            heir.started().signal(signal.SIGSTOP)
+            victim.started()
+            for start in range(0, COUNT, 500):
+                client.rpush("mq:work", *range(start, start + 500))
             wait_for(lambda: client.llen("handled") > 500, 30)
-            with serving(url, *SERVE, **environ) as heir:
-                heir.started()
-                victim.signal(signal.SIGKILL)
-                killed_at = time.monotonic()
-                held = client.zcard("{mq:work}:active")
-                wait_for(lambda: counts(client, "work")["done"] >= COUNT, 60)
-                took_s = time.monotonic() - killed_at
+            victim.signal(signal.SIGKILL)
+            victim.exit_code()
+            killed_at = time.monotonic()
+            held = client.zcard("{mq:work}:active")
+            assert held > 0, "it was in the middle"
+            heir.signal(signal.SIGCONT)
+            wait_for(lambda: counts(client, "work")["done"] >= COUNT, 60)
+            took_s = time.monotonic() - killed_at
         handled = Counter(int(line.split()[0]) for line in client.lrange("handled", 0, -1))
         figures.going_again(took_s)
         figures.sent, figures.lost = COUNT, COUNT - len(handled)

@@ -73,6 +73,8 @@ class Consumer:
         self._losses: asyncio.Queue[Held] = asyncio.Queue()
         self._unstarted: list[Held] = []
         self._claims: asyncio.Task[None] | None = None
+        self._token = ""
+        """Of a claim that has not been answered. It may have run: asked again with its token, it gives the same."""
         self._claimed_at = asyncio.get_running_loop().time()
         self._full = False
 
@@ -175,34 +177,34 @@ class Consumer:
     # Claiming
 
     async def _claim_until_stopped(self) -> None:
-        token, unsure, backoff = claim_token(), False, Backoff()
+        backoff = Backoff()
         while not self._stopping.is_set():
             room = await self._room()
             if self._stopping.is_set():
                 break
             try:
-                claim = await self._broker.claim(token, self.name, room)
-                token, unsure = claim_token(), False
+                self._token = self._token or claim_token()
+                claim = await self._broker.claim(self._token, self.name, room)
+                self._token = ""
                 backoff.reset()
                 self._claimed_at = asyncio.get_running_loop().time()
                 self._take(claim.messages)
                 if len(claim.messages) < room:
                     await self._bell.wait(claim.next_due_s)
             except OUTAGES as error:
-                unsure = True  # it may have run: asked again with its token, it gives the same
                 await self._wait_out(error, backoff)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - ends `run`, which raises it
                 self._break(error)
-        if unsure:
-            await self._recover_claim(token)
+        if self._token:
+            await self._recover_claim()
         await self._pass_the_bell_on()
 
-    async def _recover_claim(self, token: str) -> None:
+    async def _recover_claim(self) -> None:
         """Learn what a claim took whose answer never came, so that it is given back, and not found as a crash."""
         try:
-            self._take((await self._broker.claim(token, self.name, 1)).messages)
+            self._take((await self._broker.claim(self._token, self.name, 1)).messages)
         except MqError:
             return  # Redis is still away: the leases expire
 

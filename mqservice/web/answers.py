@@ -1,6 +1,6 @@
 """What routes answer with, and how it becomes a response."""
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from aiohttp import web
 from msgspec import Struct
@@ -11,7 +11,7 @@ from mqservice.processes import ProcessView
 from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
 from mqservice.views import State
-from mqservice.web.edge import HEADERS
+from mqservice.web.edge import JSON_HEADERS
 
 
 class Accepted(Struct, frozen=True):
@@ -89,12 +89,9 @@ class Session(Struct, frozen=True):
     """When the session ends, seconds since 1970; null: it is no session but the token."""
 
 
-_JSON_HEADERS: Final = {**HEADERS, "Content-Type": "application/json", "Cache-Control": "no-store"}
-
-
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a JSON response."""
-    return web.Response(body=JSON.encode(body), status=status, headers={**_JSON_HEADERS, **(headers or {})})
+    return web.Response(body=JSON.encode(body), status=status, headers={**JSON_HEADERS, **(headers or {})})
 
 
 def message_path(queue: str, message_id: str) -> str:

@@ -33,7 +33,7 @@ _NO_TOKENS: Final[Mapping[str, Token]] = {}
 
 def application(context: Context, config: HttpConfig, tokens: Mapping[str, Token] = _NO_TOKENS) -> web.Application:
     """Return the application; nothing runs yet. Without tokens everybody may do everything."""
-    app = web.Application(middlewares=[edge.as_problems])
+    app = web.Application()  # and no middleware: one costs more than all that `_surrounded` does
     waits = Waits()
     app[CONTEXT], app[HTTP], app[WAITS] = context, config, waits
     app[STREAMS], app[LIVE] = Streams(), Live(context)
@@ -45,8 +45,9 @@ def application(context: Context, config: HttpConfig, tokens: Mapping[str, Token
     app.on_cleanup.append(app[LIVE].aclose)
     gate = Gate(config, tokens, lambda: context.session_key)
     for route in ROUTES:
-        handler = _checked(route, gate.checks(route))
+        handler = _surrounded(route, gate.checks(route))
         app.router.add_route(route.method, route.path, handler, expect_handler=edge.expect)
+    app.router.add_route("*", "/{path:.*}", edge.nowhere, expect_handler=edge.expect)
     return app
 
 
@@ -63,24 +64,21 @@ def curl(route: Route, port: int, needs_token: bool = False) -> str:
     return f"curl {method}'http://localhost:{port or 5000}{path}'{token}{body}"
 
 
-def _checked(route: Route, checks: tuple[Check, ...]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return the handler of a route behind the checks that need no handler: the gate, names and query parameters."""
+def _surrounded(route: Route, checks: tuple[Check, ...]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler of a route behind what needs none: gate, names, query parameters. Errors become problems."""
     query = route.query
 
-    async def bare(request: web.Request) -> web.StreamResponse:
-        for check in checks:
-            check(request)
-        return await route.handler(request)
-
-    if query is None:
-        return bare
-
     async def handle(request: web.Request) -> web.StreamResponse:
-        for check in checks:
-            check(request)
-        for name, value in request.match_info.items():
-            (keys.valid_pattern if name == "pattern" else keys.valid_name)(value, name)
-        parsed = parse(request, query)
-        return await (route.handler(request) if query is NoQuery else route.handler(request, parsed))
+        try:
+            for check in checks:
+                check(request)
+            if query is None:
+                return await route.handler(request)
+            for name, value in request.match_info.items():
+                (keys.valid_pattern if name == "pattern" else keys.valid_name)(value, name)
+            parsed = parse(request, query)
+            return await (route.handler(request) if query is NoQuery else route.handler(request, parsed))
+        except Exception as error:  # noqa: BLE001 - the edge
+            return edge.as_problem(request, error)
 
     return handle

@@ -4,22 +4,22 @@ The only place of the web that catches what nobody foresaw.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+import secrets
+from itertools import count
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from mqservice.broker import new_id
 from mqservice.errors import MqError, OutOfMemory
 from mqservice.web.problems import PROBLEMS, Refusal, problem
 
 log = structlog.get_logger()
 
-Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KNOWN: web.RequestKey[str] = web.RequestKey("request_id", str)
+_NUMBERS: Final = count(1)
+_PROCESS: Final = secrets.token_hex(6)
 HEADERS: Final = {
     "Server": "mqservice",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -28,6 +28,8 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 """What every answer has. One that is made with them, as hot ones are, is only looked at."""
+JSON_HEADERS: Final = {**HEADERS, "Content-Type": "application/json", "Cache-Control": "no-store"}
+"""What every answer in JSON has."""
 _PAGE_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
@@ -49,7 +51,9 @@ def request_id(request: web.BaseRequest) -> str:
     known = request.get(_KNOWN)
     if known is None:
         offered = request.headers.get("X-Request-Id")
-        known = request[_KNOWN] = offered if offered and _REQUEST_ID.fullmatch(offered) else new_id()
+        if not (offered and _REQUEST_ID.fullmatch(offered)):
+            offered = f"{_PROCESS}-{next(_NUMBERS)}"
+        known = request[_KNOWN] = offered
     return known
 
 
@@ -80,19 +84,27 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
     return problem("expectation-failed", "only 100-continue is known")
 
 
-@web.middleware
-async def as_problems(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Turn every error into a problem. The edge where an unforeseen one is logged and answered 500."""
-    try:
-        return await handler(request)
-    except Refusal as refusal:
-        return refusal.response()
-    except web.HTTPException as error:
-        return _of_aiohttp(request, error)
-    except MqError as error:
-        return _of_ours(request, error)
-    except Exception as error:  # noqa: BLE001 - the edge: logged in full, answered without a traceback
-        return _fault(request, error)
+def as_problem(request: web.Request, error: Exception) -> web.Response:
+    """Return the answer for what a handler raised. One that nobody foresaw is logged here and answered 500."""
+    match error:
+        case Refusal():
+            return error.response()
+        case web.HTTPException():
+            return _of_aiohttp(request, error)
+        case MqError():
+            return _of_ours(request, error)
+    return _fault(request, error)
+
+
+async def nowhere(request: web.Request) -> web.StreamResponse:
+    """Answer what no route takes: 405 when one would with another method, else 404."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        _, methods = await resource.resolve(request)
+        allowed |= methods
+    allowed.discard("*")  # that is this one
+    error = web.HTTPMethodNotAllowed(request.method, allowed) if allowed else web.HTTPNotFound()
+    return as_problem(request, error)
 
 
 def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:

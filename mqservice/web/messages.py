@@ -8,11 +8,12 @@ from aiohttp import web
 from msgspec import UNSET
 
 from mqservice import keys
-from mqservice.broker import Broker
+from mqservice.broker import Broker, new_id
 from mqservice.errors import MqError
-from mqservice.message import NO_META, Meta, Outgoing
+from mqservice.message import JSON, NO_META, Meta, Outgoing
 from mqservice.views import State
 from mqservice.web.access import demand
+from mqservice.web.acknowledgement import Acknowledgement, is_plain
 from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_path
 from mqservice.web.body import Content, read_content
 from mqservice.web.context import CONTEXT
@@ -26,7 +27,7 @@ _RESERVED: Final = "batch"
 """No id: `messages/batch` is where batches go."""
 
 
-async def send(request: web.Request, query: SendQuery) -> web.Response:
+async def send(request: web.Request, query: SendQuery) -> web.StreamResponse:
     """Send a message. The body is the message: JSON stays JSON, anything else is bytes with its content type.
 
     Answers once Redis has it. With `?wait=` or `Prefer: wait=` it answers 200 with the message as soon as that has
@@ -37,6 +38,8 @@ async def send(request: web.Request, query: SendQuery) -> web.Response:
     broker = request.app[CONTEXT].broker(request.match_info["queue"])
     if broker.queue.delivery == "at-most-once":
         return await once(request, [content.body], lambda _: _push(broker, query, content))
+    if query is plain(SendQuery) and is_plain(request):
+        return await _send_plainly(request, broker, query, content)
     return await once(request, [content.body], lambda new_id: _send(request, broker, query, content, new_id()))
 
 
@@ -99,6 +102,17 @@ async def replay(request: web.Request) -> web.Response:
     raise Refusal("not-dead", f"message {message_id} is {state}", state=state)
 
 
+async def _send_plainly(request: web.Request, broker: Broker, query: SendQuery, content: Content) -> web.StreamResponse:
+    """Send without a wish, as nearly everybody does."""
+    queue = broker.queue.name
+    message_id = new_id()
+    state = await broker.send(Outgoing(message_id, content.body, _meta(request, query, content)))
+    if state == "full":
+        raise await full(broker)
+    accepted = Accepted(message_id, cast("State", state))
+    return Acknowledgement(message_path(queue, message_id), JSON.encode(accepted))
+
+
 async def _send(request: web.Request, broker: Broker, query: SendQuery, content: Content, new_id: str) -> web.Response:
     queue = broker.queue.name
     patience_s = wait_s(request, query.wait)
@@ -142,8 +156,6 @@ def _accepted(queue: str, message_id: str, state: str) -> web.Response:
 
 
 def _outgoing(request: web.Request, query: SendQuery, content: Content, new_id: str, watch: str) -> Outgoing:
-    if query is plain(SendQuery):
-        return Outgoing(new_id, content.body, _meta(request, query, content), watch=watch)
     return Outgoing(
         id=new_id if query.id is UNSET else chosen_id(query.id),
         body=content.body,

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from mqservice.config import RedisConfig, full_url
-from mqservice.connections import client
 from mqservice.errors import ConfigError
 from mqservice.tls import TlsConnection
+from mqservice.wires import client
 from tests.processes import fetch, serving
 from tests.tls import Authority, Files, tls_proxy
 from tests.waiting import wait_for

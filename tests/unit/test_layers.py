@@ -28,7 +28,7 @@ LAYERS = (
         "deploy",
     ),
     (
-        *("tls", "connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
+        *("tls", "wires", "connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store", "session_key"),
         *("queue_views", "history", "processes", "numbers", "subscription", "channel_history", "ordering"),
     ),
@@ -44,7 +44,7 @@ LAYERS = (
 """Every module, lowest layer first. `x.*` is the package x with all that it holds; `__init__` is mqservice itself."""
 
 ONLY_BY = {
-    "redis": ("connections", "tls", "inspection", "subscription", "broker", "bell", "pop", "embedded"),
+    "redis": ("connections", "wires", "tls", "inspection", "subscription", "broker", "bell", "pop", "embedded"),
     "aiohttp": ("web.*",),
     "watchfiles": ("cli.reload",),
 }
@@ -276,7 +276,7 @@ PLANTED: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "redis above the broker": (
         {"consumer.py": "from redis.asyncio import Redis"},
-        ["consumer:1 imports redis: only connections, tls, inspection, subscription, broker, bell, pop, embedded may"],
+        ["consumer:1 imports redis: only connections, wires, tls, inspection, subscription, broker, bell, pop, embedded may"],
     ),
     "aiohttp below the web": (
         {"runtime.py": "def f():\n    from aiohttp import web"},

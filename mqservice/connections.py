@@ -131,6 +131,26 @@ class Connections:
             self._came_back()
         return answer
 
+    async def ask(self, fill: Callable[[Any], None], script: Script | None = None) -> list[Any]:
+        """Return what each command answers that `fill` puts into a pipeline. 1 round trip.
+
+        Where a key holds something else than the command wants, the answer is WrongType. `script`: what `fill` calls by
+        its SHA; it is loaded when Redis does not know it. Raises MqError.
+        """
+
+        async def call() -> list[Any]:
+            async with self.commands.pipeline(transaction=False) as pipeline:
+                fill(pipeline)
+                return [_or_wrong_type(answer) for answer in await pipeline.execute(raise_on_error=False)]
+
+        try:
+            return await self.guard(call)
+        except Refused as failure:
+            if script is None or not isinstance(failure.__cause__, driver.NoScriptError):
+                raise
+        await self.load([script])
+        return await self.guard(call)
+
     async def load(self, scripts: Sequence[Script]) -> None:
         """Put the scripts into the cache of Redis. 1 round trip. Raises MqError."""
 
@@ -211,6 +231,15 @@ def database(url: str) -> int:
     if not number.isdigit():
         raise ConfigError(f'redis.url: database {number!r} in "{redacted(url)}" is not a number')
     return int(number)
+
+
+def _or_wrong_type(answer: Any) -> Any:
+    if not isinstance(answer, Exception):
+        return answer
+    failure = translate(answer)
+    if isinstance(failure, WrongType):
+        return failure
+    raise answer
 
 
 async def _nobody_listens(url: str) -> bool:

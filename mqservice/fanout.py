@@ -8,9 +8,8 @@ Redis is being renewed is read from the history. Elsewhere, and for patterns, it
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from mqservice.channel_history import NOTHING, PAGE, ChannelHistory, EventId
 from mqservice.config import ChannelOptions
@@ -19,8 +18,9 @@ from mqservice.errors import InvalidName, MqError, Unavailable
 from mqservice.events import encode
 from mqservice.handlers import is_pattern
 from mqservice.keys import RESERVED, channel_history
-from mqservice.message import JSON, readable
+from mqservice.message import JSON
 from mqservice.ordering import Ordering
+from mqservice.records import value
 from mqservice.retry import Backoff
 from mqservice.subscription import Name, Subscription
 
@@ -32,7 +32,7 @@ class ChannelMessage(Struct, frozen=True):
     """A message of a channel: JSON where the body is JSON, else text, else {"base64": ...}."""
 
     channel: str
-    body: Any
+    body: Raw
 
 
 class Gap(Struct, frozen=True):
@@ -65,7 +65,7 @@ class Follow:
     def encoded(self, body: bytes, event_id: EventId | None, channel: str) -> bytes:
         """Return a message as clients get it."""
         name = channel if self.is_pattern else self.channel.name
-        data = JSON.encode(ChannelMessage(name, readable(body)))
+        data = JSON.encode(ChannelMessage(name, value(body)))
         return encode("message", data, str(event_id) if event_id else "")
 
     def _to_all(self, event_id: EventId | None, encoded: bytes) -> None:

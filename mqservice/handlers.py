@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from mqservice import jsontext
 from mqservice.errors import ConfigError
 from mqservice.keys import valid_name
 from mqservice.message import Message, Meta
@@ -142,10 +143,9 @@ def decoder(annotation: Any) -> Decode:
         typed = msgspec.json.Decoder(annotation)
     except TypeError as error:
         raise ConfigError(f"a body of type {annotation!r} cannot be checked: {error}") from None
-    return lambda body, _meta: typed.decode(body)
+    return lambda body, _meta: jsontext.without_pauses(typed.decode, body)
 
 
-_JSON = msgspec.json.Decoder()
 _JSON_TEXT = msgspec.json.Decoder(str)
 
 
@@ -165,7 +165,7 @@ def _as_text(body: bytes, meta: Meta) -> str:
 def _as_anything(body: bytes, meta: Meta) -> Any:
     if not meta.content_type.startswith("text/"):
         try:
-            return _JSON.decode(body)
+            return jsontext.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
     try:

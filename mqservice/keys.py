@@ -7,8 +7,11 @@ import re
 
 from mqservice.errors import InvalidName
 
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_PATTERN = re.compile(r"[A-Za-z0-9._:*-]{1,128}")
+NAME_CHARS = 128
+"""The longest name."""
+
+_NAME = re.compile(rf"[A-Za-z0-9._:-]{{1,{NAME_CHARS}}}")
+_PATTERN = re.compile(rf"[A-Za-z0-9._:*-]{{1,{NAME_CHARS}}}")
 
 RESERVED = "mq:"
 """Redis channels that begin so are ours: nobody outside may publish on them or follow them."""
@@ -24,7 +27,6 @@ QUEUE_CHANNELS = "mq:queue:"
 
 PROCESSES = "{mq}:processes"
 """Zset of the names of all processes that run. `scripts/report.lua` derives the keys of their reports."""
-
 
 SESSION_KEY = "{mq}:session-key"
 """String: what signs the cookies of sessions."""
@@ -54,8 +56,15 @@ def record(list_key: str, message_id: str) -> str:
     return f"{{{list_key}}}:m:{message_id}"
 
 
+def listed_record(list_key: str, message_id: str | bytes) -> str | bytes:
+    """Hash of one message, also of an id that is no text, which a stranger may have listed."""
+    if isinstance(message_id, str):
+        return record(list_key, message_id)
+    return record(list_key, "").encode() + message_id
+
+
 def part(list_key: str, name: str) -> str:
-    """Any other key of a queue: bell, active, scheduled, dead, done, info."""
+    """Any other key of a queue; `scripts/shared.lua` has the list."""
     return f"{{{list_key}}}:{name}"
 
 

@@ -3,12 +3,12 @@
 Plain data; no Redis, no HTTP.
 """
 
-import base64
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from mqservice import jsontext
 from mqservice.errors import MqError
 
 JSON = msgspec.json.Encoder()
@@ -21,9 +21,9 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: dict[str, str] = {}
     content_type: str = ""
     """Empty: JSON, or a raw body of unknown type."""
-    attempts: int | None = None
+    attempts: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Overrides the handler's budget of attempts."""
-    retry_s: float | None = None
+    retry_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] | None = None
     """Overrides the wait after the first failed attempt."""
 
 
@@ -35,7 +35,7 @@ def decode_meta(stored: bytes | None) -> Meta:
     """Return what a record says under `meta`; the defaults when it says nothing, or somebody else wrote it."""
     try:
         return _META.decode(stored) if stored else NO_META
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except jsontext.FAULTS:
         return NO_META  # the body still counts
 
 
@@ -154,18 +154,6 @@ class Message:
             raise ValueError(f"fraction {fraction!r} is not between 0 and 1")
         if self._report is not None:
             await self._report(fraction, text)
-
-
-def readable(body: bytes) -> Any:
-    """Return a body as people and JSON read it: JSON as what it is, other text as a string, other bytes as base64."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode()}
 
 
 class UnsendableBody(MqError):

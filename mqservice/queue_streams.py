@@ -17,8 +17,8 @@ from mqservice.connections import Connections
 from mqservice.errors import MqError, Unavailable
 from mqservice.events import encode
 from mqservice.message import JSON
+from mqservice.message_view import State
 from mqservice.subscription import Name, Subscription
-from mqservice.views import State
 
 log = structlog.get_logger()
 

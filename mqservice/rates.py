@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from mqservice import keys
 from mqservice.connections import Connections
+from mqservice.records import number, text
 
 PERIOD_S = 10
 """One hash of counters per period; `count` of `scripts/shared.lua` writes them."""
@@ -20,8 +21,8 @@ async def rates(connections: Connections, list_key: str) -> dict[str, float]:
     seconds, micros = await redis.time()
     period, passed_s = divmod(seconds + micros / 1e6, PERIOD_S)
     async with redis.pipeline(transaction=False) as pipeline:
-        for number in (int(period), int(period) - 1):
-            pipeline.hgetall(keys.part(list_key, f"rate:{number}"))
+        for which in (int(period), int(period) - 1):
+            pipeline.hgetall(keys.part(list_key, f"rate:{which}"))
         present, before = await pipeline.execute()
     return per_s(present, before, 1 - passed_s / PERIOD_S)
 
@@ -29,7 +30,7 @@ async def rates(connections: Connections, list_key: str) -> dict[str, float]:
 def per_s(present: Mapping[bytes, bytes], before: Mapping[bytes, bytes], share: float) -> dict[str, float]:
     """Return events a second: the present period counts as far as it has come, `share` of the one before."""
     return {
-        name.decode(): (int(present.get(name, 0)) + int(before.get(name, 0)) * share) / PERIOD_S
+        text(name): (number(present.get(name)) + number(before.get(name)) * share) / PERIOD_S
         for name in {*present, *before}
     }
 

@@ -13,7 +13,8 @@ from mqservice import scripts
 from mqservice.batching import Batcher
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
-from mqservice.views import MessageView, Views
+from mqservice.message_view import MessageView
+from mqservice.views import Views
 
 ENDED = frozenset({"done", "dead", "cancelled"})
 

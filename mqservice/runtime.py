@@ -33,6 +33,7 @@ from mqservice.idempotency import Idempotency
 from mqservice.lag import LoopLag
 from mqservice.leases import Renewal
 from mqservice.message import Outgoing
+from mqservice.message_view import MessageView
 from mqservice.numbers import Numbers, numbers
 from mqservice.operations import Operations
 from mqservice.popper import Popper
@@ -45,7 +46,7 @@ from mqservice.scheduler import Scheduler
 from mqservice.session_key import session_key
 from mqservice.sidecar import Sidecar
 from mqservice.subscriber import Subscriber
-from mqservice.views import MessageView, Views
+from mqservice.views import Views
 from mqservice.watchdog import READY_S, Watchdog
 from mqservice.web.context import Context
 from mqservice.web.server import Server

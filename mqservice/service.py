@@ -17,10 +17,10 @@ from mqservice.config import Config, load
 from mqservice.errors import MessageFailed, NoSuchQueue, NotUnique, QueueFull
 from mqservice.handlers import Function, Registry
 from mqservice.message import NO_META, Meta, Outgoing, encode_body
+from mqservice.message_view import MessageView
 from mqservice.results import ENDED
 from mqservice.retry import MOST_S
 from mqservice.runtime import Parts, Runtime
-from mqservice.views import MessageView
 
 F = TypeVar("F", bound=Function)
 

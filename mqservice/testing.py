@@ -16,9 +16,10 @@ from mqservice.config import QueueOptions, RedisConfig
 from mqservice.connections import Connections
 from mqservice.embedded import private_server
 from mqservice.handlers import Function
+from mqservice.message_view import MessageView
 from mqservice.runtime import Parts
 from mqservice.service import Sent, Service
-from mqservice.views import MessageView, Views
+from mqservice.views import Views
 
 _LOOK_S = 0.005
 """How often a drain looks whether all is done: a retry ends with no event to wait for."""

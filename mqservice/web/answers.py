@@ -7,10 +7,10 @@ from msgspec import Struct
 
 from mqservice.config import Scope
 from mqservice.message import JSON
+from mqservice.message_view import State
 from mqservice.processes import ProcessView
 from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
-from mqservice.views import State
 from mqservice.web.edge import JSON_HEADERS
 
 

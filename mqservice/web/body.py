@@ -8,16 +8,16 @@ import re
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
-import msgspec
 from aiohttp import web
+from msgspec import Raw
 
+from mqservice import jsontext
 from mqservice.web.context import HTTP
 from mqservice.web.problems import Refusal
 
 FORM: Final = "application/x-www-form-urlencoded"
 """What `curl -d` says of anything."""
 
-_ANY_JSON = msgspec.json.Decoder()
 _TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[ -~]*)?")
 _TYPE_CHARS: Final = 255
 _USUAL: Final = frozenset(("", "application/json", FORM))
@@ -83,28 +83,15 @@ def is_json(kind: str) -> bool:
     return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
-def check_json(body: bytes | msgspec.Raw) -> None:
+def check_json(body: bytes | Raw) -> None:
     """Raise Refusal for what a handler could not decode."""
-    if fault := json_fault(body):
+    if fault := jsontext.fault(body):
         raise Refusal("malformed-json", fault)
-
-
-def json_fault(body: bytes | msgspec.Raw) -> str:
-    """Return what is wrong with JSON, with the position where it is known; "" when nothing is."""
-    try:
-        _ANY_JSON.decode(body)
-    except RecursionError:
-        return "JSON is nested too deeply"
-    except UnicodeDecodeError as error:
-        return f"JSON is not UTF-8: {error.reason} (byte {error.start} of a string)"
-    except msgspec.DecodeError as error:
-        return str(error) if body else "the body is empty, which is not JSON"
-    return ""
 
 
 def _guessed(body: bytes, kind: str) -> Content:
     """JSON when it is; else the text that `curl -d` was given, or bytes of which nobody said what they are."""
-    fault = json_fault(body)
+    fault = jsontext.fault(body)
     if not fault:
         return Content(body, "")
     if kind == FORM and is_text(body):

@@ -11,7 +11,7 @@ from mqservice import keys
 from mqservice.broker import Broker, new_id
 from mqservice.errors import MqError
 from mqservice.message import JSON, NO_META, Meta, Outgoing
-from mqservice.views import State
+from mqservice.message_view import State
 from mqservice.web.access import demand
 from mqservice.web.acknowledgement import Acknowledgement, is_plain
 from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_path

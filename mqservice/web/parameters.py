@@ -15,8 +15,8 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mqservice.history import Range
+from mqservice.message_view import State
 from mqservice.operations import Purgeable
-from mqservice.views import State
 from mqservice.web.problems import Refusal
 
 Query = TypeVar("Query", bound=Struct)

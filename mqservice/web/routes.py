@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from mqservice.fanout import ChannelMessage, Gap
 from mqservice.history import Stats
+from mqservice.message_view import MessageView, Page, Progress
 from mqservice.numbers import Numbers, Outage
 from mqservice.queue_streams import Skipped, StateEvent
 from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
-from mqservice.views import MessageView, Page, Progress
 from mqservice.web import (
     batches,
     channels,

@@ -8,8 +8,8 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from mqservice.config import QueueOptions
+from mqservice.message_view import MessageView
 from mqservice.results import ENDED
-from mqservice.views import MessageView
 from mqservice.web.context import CONTEXT
 from mqservice.web.parameters import Duration
 

@@ -10,8 +10,8 @@ from mqservice.config import QueueOptions
 from mqservice.errors import MqError
 from mqservice.events import encode
 from mqservice.message import JSON
+from mqservice.message_view import MessageView
 from mqservice.results import ENDED, Waiters
-from mqservice.views import MessageView
 from mqservice.web.context import CONTEXT
 from mqservice.web.parameters import StreamQuery
 from mqservice.web.problems import Refusal

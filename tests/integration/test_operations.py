@@ -10,10 +10,11 @@ from mqservice import Message, Reject, Retry, Service
 from mqservice.config import Config
 from mqservice.errors import BadCursor
 from mqservice.message import Outgoing
+from mqservice.message_view import MessageView
 from mqservice.operations import Operations
 from mqservice.results import Waiters
 from mqservice.runtime import Parts, Runtime
-from mqservice.views import MessageView, Views
+from mqservice.views import Views
 from tests.waiting import until, until_async
 
 K = "mq:jobs"
@@ -107,12 +108,12 @@ async def test_result_when_done_then_waited_for_without_polling(jobs: Jobs, redi
     sent = await jobs.service.send("jobs", "wait")
     waiting = asyncio.create_task(jobs.waiters.wait(jobs.runtime.broker("jobs").queue, sent.id, 10), name="wait")
     await until(lambda: jobs.started)
-    before = (await redis_client.info("commandstats")).get("cmdstat_hgetall", {}).get("calls", 0)
+    before = (await redis_client.info("commandstats")).get("cmdstat_hstrlen", {}).get("calls", 0)
     jobs.gate.set()
     view = await waiting
     assert view is not None
     assert (view.state, view.result, view.body) == ("done", "did wait", "wait")
-    after = (await redis_client.info("commandstats"))["cmdstat_hgetall"]["calls"]
+    after = (await redis_client.info("commandstats"))["cmdstat_hstrlen"]["calls"]
     assert after - before == 1
 
 

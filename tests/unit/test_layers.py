@@ -13,9 +13,11 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "mqservice"
 
 LAYERS = (
-    ("errors", "keys", "batching"),
+    ("errors", "keys", "batching", "jsontext"),
     (
         "message",
+        "message_view",
+        "records",
         "retry",
         "config.*",
         "log",

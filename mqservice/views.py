@@ -74,10 +74,14 @@ class Views:
 
     async def queue(self) -> QueueView:
         """Return the queue's numbers. 2 round trips."""
-        (view,) = (await look(self._connections, [self._queue])).queues
+        view = await self.queue_or_fault()
         if view.fault:
             raise WrongType(view.fault)
         return view
+
+    async def queue_or_fault(self) -> QueueView:
+        """Return the queue's numbers, or why there are none: one queue that is out of order hides no other."""
+        return (await look(self._connections, [self._queue])).queues[0]
 
     async def _records(self, ids: Sequence[str | bytes]) -> list[dict[str, bytes]]:
         """Return the fields of each record, with its lease as `leased` and the size of its blob as `blob_bytes`."""

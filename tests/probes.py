@@ -41,14 +41,16 @@ class LagProbe:
 
 @asynccontextmanager
 async def lag() -> AsyncIterator[LagProbe]:
-    """Probe the loop while the block runs."""
-    gc.collect()  # a full collection of what earlier tests left is not this test's doing
+    """Probe the loop while the block runs; what was there before is frozen, as in production."""
+    gc.collect()
+    gc.freeze()
     probe = LagProbe()
     probe.start()
     try:
         yield probe
     finally:
         probe.stop()
+        gc.unfreeze()
 
 
 def open_files() -> int:

@@ -94,8 +94,10 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1, description="a host name or an address")] = "127.0.0.1"
     # 0: any free port.
     port: Annotated[int, Meta(ge=0, le=65_535)] = 5000
-    # An idle client connection is closed after this long.
-    keepalive_s: Annotated[float, Meta(ge=0, le=3600)] = 15.0
+    # A client connection that idles, or takes longer over the headers of a request, is closed.
+    keepalive_s: Annotated[float, Meta(ge=0.1, le=3600)] = 15.0
+    # Clients connected at the same time; beyond it the one that has idled longest is cut off for a new one.
+    connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
     # Bytes of a request body; a larger one is refused. Redis itself ends at 512 MiB.
     body_limit: Annotated[int, Meta(ge=1, le=536_870_912)] = 1_048_576
     # A request body that takes longer than this to arrive is refused.

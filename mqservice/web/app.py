@@ -8,6 +8,7 @@ from aiohttp import web
 from mqservice import keys
 from mqservice.config import HttpConfig, Token
 from mqservice.web import edge, openapi
+from mqservice.web.body import ROOM, Room
 from mqservice.web.context import CONTEXT, HTTP, Context
 from mqservice.web.docs import CURL
 from mqservice.web.gate import Check, Gate
@@ -36,6 +37,7 @@ def application(context: Context, config: HttpConfig, tokens: Mapping[str, Token
     app = web.Application()  # and no middleware: one costs more than all that `_surrounded` does
     waits = Waits()
     app[CONTEXT], app[HTTP], app[WAITS] = context, config, waits
+    app[ROOM] = Room()
     app[STREAMS], app[LIVE] = Streams(), Live(context)
     app[openapi.DOCUMENT] = openapi.encoded(ROUTES, bool(tokens))
     app[CURL] = {route.operation: curl(route, config.port, bool(tokens)) for route in ROUTES}

@@ -23,6 +23,38 @@ _TYPE_CHARS: Final = 255
 _USUAL: Final = frozenset(("", "application/json", FORM))
 
 
+SMALL_BYTES: Final = 64 << 10
+"""Up to here a body needs no room of its own: nobody is refused a small message because others send large ones."""
+
+ROOM_BYTES: Final = 256 << 20
+
+
+class Room:
+    """What large bodies that are being received or worked on may take up together, in bytes.
+
+    Else a few hundred clients, each of them sending 16 MiB slowly, would take all memory there is.
+    """
+
+    def __init__(self) -> None:
+        self._left = ROOM_BYTES
+
+    def take(self, bytes_: int) -> None:
+        """Take so much until the present request is answered. Raises Refusal."""
+        if bytes_ > self._left:
+            detail = "too many large bodies are being received at once"
+            raise Refusal("too-much-at-once", detail, {"Retry-After": "1"})
+        self._left -= bytes_
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: self._give_back(bytes_))
+
+    def _give_back(self, bytes_: int) -> None:
+        self._left += bytes_
+
+
+ROOM: web.AppKey[Room] = web.AppKey("room", Room)
+
+
 class Content(NamedTuple):
     """A body and what it is; `type` is empty for JSON."""
 
@@ -65,6 +97,8 @@ async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        if size > SMALL_BYTES:
+            request.app[ROOM].take(len(chunk))
         yield chunk
 
 

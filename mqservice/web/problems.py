@@ -146,6 +146,13 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "A request with this Idempotency-Key is being worked on.",
         "Ask again after Retry-After: then the stored answer comes.",
     ),
+    "wrong-type": Kind(
+        409,
+        "A key of the queue holds something else",
+        "Somebody has put a value of another type where the queue keeps its own, such as a string in place of its "
+        "list. Nothing was kept.",
+        "The detail is what Redis says. Rename or delete that key in Redis.",
+    ),
     "body-too-large": Kind(
         413,
         "The body is too large",
@@ -192,6 +199,12 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "The token, or the address where there is none, has made more requests than http.rate_per_s and "
         "http.rate_burst allow. Nothing was kept.",
         "Try again after Retry-After. A batch is one request.",
+    ),
+    "too-much-at-once": Kind(
+        429,
+        "Too many large bodies at once",
+        "Bodies over 64 KiB are received up to 256 MiB at the same time. Nothing was kept.",
+        "Try again after Retry-After.",
     ),
     "internal": Kind(
         500,

@@ -3,21 +3,92 @@
 Such a request never reaches the application, so neither its middleware nor its signals see it.
 """
 
+import asyncio
 from http import HTTPStatus
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
+from mqservice.web.admission import Admission
 from mqservice.web.edge import complete_headers
 from mqservice.web.problems import problem
 
 log = structlog.get_logger()
 
 
+_LOOK_S: Final = 10.0
+"""How often we look whether a client still reads its answer."""
+
+_LEAST_BYTES: Final = 10 << 10
+"""A client that reads less of it between two looks is cut off: nobody's line is that slow, and the answer is memory."""
+
+
 class Protocol(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ()
+    __slots__ = ("_admission", "_reader_timer", "_unread_bytes")
+
+    def __init__(self, admission: Admission, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._admission = admission
+        self._reader_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether a whole request has ever come."""
+        return self._request_count > 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered or waiting for it."""
+        return self._current_request is None and not self._messages
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self.force_close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a client in, unless everybody here is being answered and there is no room."""
+        super().connection_made(transport)
+        if not self._admission.enter(self):
+            self.leave()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget a client."""
+        self._admission.left(self)
+        self._stop_looking()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Note that the client reads slower than we write."""
+        super().pause_writing()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        """Note that the client has caught up."""
+        self._stop_looking()
+        super().resume_writing()
+
+    def _look_again(self) -> None:
+        if self.transport is not None:
+            self._unread_bytes = self.transport.get_write_buffer_size()
+            self._reader_timer = self._loop.call_later(_LOOK_S, self._look_at_reader)
+
+    def _look_at_reader(self) -> None:
+        if self.transport is None:
+            return
+        if self._unread_bytes - self.transport.get_write_buffer_size() < _LEAST_BYTES:
+            log.debug("client does not read", unread_bytes=self._unread_bytes)
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def _stop_looking(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
     def handle_error(
         self,

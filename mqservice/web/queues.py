@@ -16,7 +16,7 @@ async def index(request: web.Request) -> web.Response:
     """List all queues that anybody has served or sent to, with their numbers."""
     context = request.app[CONTEXT]
     names = [name for name in await context.queues() if sees(request, name)]
-    return answer(Queues(await asyncio.gather(*(context.views(name).queue() for name in names))))
+    return answer(Queues(await asyncio.gather(*(context.views(name).queue_or_fault() for name in names))))
 
 
 async def view(request: web.Request) -> web.Response:

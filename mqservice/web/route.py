@@ -122,10 +122,12 @@ class Route:
             codes |= {"unavailable", "out-of-memory", "misconfigured"}
         if self.names and self.query is not None:
             codes.add("invalid-name")
+        if "queue" in self.names:
+            codes.add("wrong-type")
         if self.query is not None or self.headers:
             codes.add("invalid-parameter")
         if self.body is not None:
-            codes |= {"body-timeout", "body-too-large", "unsupported-encoding", "unsupported-type"}
+            codes |= {"body-timeout", "body-too-large", "too-much-at-once", "unsupported-encoding", "unsupported-type"}
         return tuple(sorted(codes, key=lambda code: (PROBLEMS[code].status, code)))
 
     def _doc(self) -> list[str]:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mqservice.config import HttpConfig, Token, is_loopback
 from mqservice.errors import ConfigError
+from mqservice.web.admission import Admission
 from mqservice.web.app import application
 from mqservice.web.context import Context
 from mqservice.web.protocol import Protocol
@@ -16,6 +17,9 @@ from mqservice.web.sse import STREAMS
 
 _SHUTDOWN_S = 5.0
 """How long answers under way may take once the listener is closed."""
+
+_LINGER_S = 2.0
+"""How long what is left of a refused body is read and dropped, so that its client gets to read the refusal."""
 
 
 _OFF_LOOPBACK: Final = """\
@@ -42,6 +46,7 @@ class Server:
             handle_signals=False,
             handler_cancellation=True,  # nobody waits for a message on behalf of a client that has gone
         )
+        self._admission = Admission(config.connections)
         self._listener: asyncio.Server | None = None
         self._port = 0
 
@@ -83,9 +88,11 @@ class Server:
         if manager is None:
             raise RuntimeError("the server is not running")
         return Protocol(
+            self._admission,
             manager,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # as aiohttp itself says it
+            access_log=None,
             keepalive_timeout=self._config.keepalive_s,
+            lingering_time=_LINGER_S,
             auto_decompress=False,  # bodies that say they are compressed are refused, not inflated first
         )

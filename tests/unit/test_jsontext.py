@@ -1,5 +1,6 @@
 """JSON as text: what is none is named, what is large holds nobody up."""
 
+import asyncio
 import gc
 import json
 from typing import Any
@@ -67,3 +68,11 @@ def test_decode_when_large_and_faulty_then_the_collector_goes_on_afterwards() ->
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+async def test_decode_when_large_on_a_loop_then_the_collector_comes_back_with_its_next_turn() -> None:
+    jsontext.decode(LARGE + b"1")
+    assert not gc.isenabled()
+    jsontext.decode(LARGE + b"2")
+    await asyncio.sleep(0)
+    assert gc.isenabled()

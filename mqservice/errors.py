@@ -69,6 +69,12 @@ class NoSuchQueue(MqError):
     code = "no-such-queue"
 
 
+class QueueInUse(MqError):
+    """The queue cannot be deleted: somebody consumes it, or works on a message of it."""
+
+    code = "queue-in-use"
+
+
 class BadCursor(MqError):
     """A page was asked for by a cursor that no page gave out."""
 

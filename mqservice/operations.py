@@ -1,20 +1,29 @@
-"""What people do to queues: cancel, replay, purge, pause. Each is a script or a bounded loop of them.
+"""What people do to queues: cancel, replay, purge, pause, delete. Each is a script or a bounded loop of them.
 
 Used by the web.
 """
 
+import re
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from mqservice import keys, scripts
 from mqservice.broker import claim_token
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
+from mqservice.errors import QueueInUse
+from mqservice.queue_views import CONSUMER_SILENT_MS
 
 Purgeable = Literal["ready", "scheduled", "dead", "done", "cancelled"]
 
 _CHUNK = 100
 """Messages a script call: about a millisecond of Redis' time."""
+
+_MANY = 250
+"""The same where the whole queue goes: about 2 ms."""
+
+_SCANNED = 1000
+"""Keys that one step of the walk looks at."""
 
 _PAGE = 500
 """Ids a read."""
@@ -70,14 +79,25 @@ class Operations:
 
     async def purge(self, state: Purgeable) -> int:
         """Delete all messages that are in this state now; return how many. 1 round trip per 100."""
+        return await self._purge(state, _CHUNK)
+
+    async def delete(self) -> int:
+        """Delete the queue with everything that it keeps; return how many messages went.
+
+        Each script call deletes at most 250 messages, so that a million of them hold nobody up; at the end one
+        walk over the names of all keys finds what no listing leads to. Messages sent meanwhile stay, and with them
+        the queue. Raises QueueInUse.
+        """
+        await self._refuse_if_used(await self._look_or_delete(delete=False))
+        began_ms = await self._now_ms()
         deleted = 0
-        left = await self._length(state)
-        while left > 0:
-            taken, gone = await self._connections.run(scripts.PURGE, self._key, [state, _CHUNK])
-            deleted += gone
-            left -= taken
-            if taken < _CHUNK:
-                break
+        for state in reversed(get_args(Purgeable)):  # cancelled before ready, where their entries still are
+            deleted += await self._purge(state, _MANY)
+        deleted += await self._sweep(began_ms)
+        left = await self._look_or_delete(delete=True)
+        await self._refuse_if_used(left)
+        if not any(left):
+            await self._connections.guard(lambda: self._connections.commands.srem(keys.QUEUES, self._queue.name))
         return deleted
 
     async def pause(self) -> None:
@@ -95,6 +115,48 @@ class Operations:
                 await pipeline.execute()
 
         await self._connections.guard(call)
+
+    async def _purge(self, state: Purgeable, chunk: int) -> int:
+        deleted = 0
+        left = await self._length(state)
+        while left > 0:
+            taken, gone = await self._connections.run(scripts.PURGE, self._key, [state, chunk])
+            deleted += gone
+            left -= taken
+            if taken < chunk:
+                break
+        return deleted
+
+    async def _look_or_delete(self, *, delete: bool) -> list[int]:
+        """Return how many consumers, active and waiting messages are in the way; delete when there are none."""
+        args = [CONSUMER_SILENT_MS, int(delete)]
+        found: list[int] = await self._connections.run(scripts.DELETE, self._key, args)
+        return found
+
+    async def _refuse_if_used(self, found: Sequence[int]) -> None:
+        consumers, active, _ = found
+        if consumers or active:
+            raise QueueInUse(f"queue {self._queue.name} has {consumers} consumers and {active} active messages")
+
+    async def _now_ms(self) -> int:
+        seconds, micros = await self._connections.guard(self._connections.commands.time)
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def _sweep(self, before_ms: int) -> int:
+        """Delete the messages sent before then that no listing leads to, and what belongs to nobody."""
+        redis, base = self._connections.commands, keys.part(self._key, "").encode()
+        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", base) + b"*"
+        cursor, deleted = -1, 0
+        while cursor:
+
+            async def scan(start: int = max(0, cursor)) -> tuple[int, list[bytes]]:
+                return cast("tuple[int, list[bytes]]", await redis.scan(start, match=pattern, count=_SCANNED))
+
+            cursor, found = await self._connections.guard(scan)
+            if found:
+                names = [key.removeprefix(base) for key in found]
+                deleted += await self._connections.run(scripts.SWEEP, self._key, [before_ms, *names])
+        return deleted
 
     async def _replay(self, ids: Sequence[str], delays_ms: Sequence[int]) -> list[str]:
         args: list[Any] = [claim_token()]

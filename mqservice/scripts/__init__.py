@@ -42,6 +42,8 @@ RELEASE = _load("release", when_full=True)
 CANCEL = _load("cancel", when_full=True)
 REPLAY = _load("replay", when_full=True)
 PURGE = _load("purge", when_full=True)
+DELETE = _load("delete", when_full=True)
+SWEEP = _load("sweep", when_full=True)
 LOOK = _load("look", when_full=True)
 WATCH = _load("watch", when_full=True)
 PROGRESS = _load("progress", when_full=True)
@@ -55,7 +57,8 @@ REPORT = _load("report", when_full=True)
 RUNS = _load("runs", when_full=True)
 SAMPLE = _load("sample", when_full=True)
 ALL = (
-    *(REGISTER, SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, LOOK, WATCH, PROGRESS),
+    *(REGISTER, SEND, PUSH, CLAIM, RENEW, SETTLE, RELEASE, CANCEL, REPLAY, PURGE, DELETE, SWEEP),
+    *(LOOK, WATCH, PROGRESS),
     *(SCHEDULE_PUT, SCHEDULE_DELETE, SCHEDULE_TAKE, SCHEDULE_MARK),
     *(WATCH_QUEUE, PUBLISH, REPORT, RUNS, SAMPLE),
 )

@@ -140,6 +140,12 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "An unfinished message of the queue has the same unique key. Nothing was kept.",
         "Follow Location to that message. When it has ended, the key is free.",
     ),
+    "queue-in-use": Kind(
+        409,
+        "The queue is in use",
+        "A queue that has consumers or active messages cannot be deleted. What was neither stays as it was.",
+        "Stop its consumers; 15 s after the last was heard of it can be deleted.",
+    ),
     "request-running": Kind(
         409,
         "The first request is not answered yet",

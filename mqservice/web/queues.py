@@ -1,4 +1,4 @@
-"""Queues as a whole: list, look, replay the dead, pause, resume."""
+"""Queues as a whole: list, look, delete, replay the dead, pause, resume."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from aiohttp import web
 from msgspec import UNSET
 
 from mqservice.web.access import sees
-from mqservice.web.answers import Paused, Queues, Replayed, answer
+from mqservice.web.answers import Deleted, Paused, Queues, Replayed, answer
 from mqservice.web.context import CONTEXT
 from mqservice.web.parameters import ReplayQuery
 from mqservice.web.problems import Refusal
@@ -23,8 +23,20 @@ async def view(request: web.Request) -> web.Response:
     """Show one queue: counts per state, rates, the age of the oldest ready message, consumers, whether it is paused."""
     context, queue = request.app[CONTEXT], request.match_info["queue"]
     if queue not in await context.queues():
-        raise Refusal("no-such-queue", f"nobody has served queue {queue} or sent to it")
+        raise _unknown(queue)
     return answer(await context.views(queue).queue())
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a queue with all its messages, dead letters, results and statistics, as if there had never been one.
+
+    Refused while anybody consumes it or works on a message of it. Schedules stay: the next message that is sent to it
+    makes it anew.
+    """
+    context, queue = request.app[CONTEXT], request.match_info["queue"]
+    if queue not in await context.queues():
+        raise _unknown(queue)
+    return answer(Deleted(await context.operations(queue).delete()))
 
 
 async def replay(request: web.Request, query: ReplayQuery) -> web.Response:
@@ -61,3 +73,7 @@ async def resume(request: web.Request) -> web.Response:
     queue = request.match_info["queue"]
     await request.app[CONTEXT].operations(queue).resume()
     return answer(Paused(queue, False))
+
+
+def _unknown(queue: str) -> Refusal:
+    return Refusal("no-such-queue", f"nobody has served queue {queue} or sent to it")

@@ -168,6 +168,12 @@ ROUTES: Final = (
         access="read",
     ),
     Route(
+        "DELETE", QUEUE, queues.delete, "queues",
+        {200: Answer("It is gone, with so many messages.", Deleted)},
+        NoQuery, problems=("no-such-queue", "queue-in-use"),
+        access="admin",
+    ),
+    Route(
         "POST", f"{QUEUE}/replay", queues.replay, "queues",
         {202: Answer("They are ready, or scheduled at the rate.", Replayed)}, ReplayQuery,
         example="reason=failed&rate=10",

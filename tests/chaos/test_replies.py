@@ -89,6 +89,19 @@ async def mark(stage: Stage) -> bool:
     return await stage.schedules.mark("tick", turn.stored.rev, 1_900_000_000_000, "skipped")
 
 
+async def delete(stage: Stage) -> Any:
+    gone = msgspec.structs.replace(stage.broker.queue, name="gone", key="mq:gone")
+    await Operations(stage.connections, gone).pause()
+    return await stage.connections.run(scripts.DELETE, gone.key, [15_000, 1])
+
+
+async def sweep(stage: Stage) -> Any:
+    key = stage.broker.queue.key
+    record = keys.record(key, "unlisted")
+    await stage.connections.guard(lambda: stage.connections.commands.hset(record, "sent", "1"))
+    return await stage.connections.run(scripts.SWEEP, key, [2, "m:unlisted"])
+
+
 async def watch(stage: Stage) -> Any:
     view = await Waiters(stage.connections, "mq:process:test").wait(stage.broker.queue, "m4", 0.0)
     return view and view.state
@@ -110,6 +123,9 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[Any]]] = {
     "cancel": lambda stage: stage.operations.cancel("m4"),
     "replay": lambda stage: stage.operations.replay("m0"),
     "purge": lambda stage: stage.operations.purge("ready"),
+    "delete": delete,
+    "sweep": sweep,
+    "look": lambda stage: stage.connections.run(scripts.LOOK, stage.broker.queue.key, [0, 10, 100, 1000]),
     "watch": watch,
     "watch_queue": lambda stage: stage.connections.run(scripts.WATCH_QUEUE, stage.broker.queue.key, [60_000]),
     "publish": publish,
@@ -128,6 +144,7 @@ TELLS_WHETHER_IT_WAS_FIRST = {
     "register",
     "report",
     "purge",
+    "sweep",
     "schedule_put",
     "schedule_delete",
     "schedule_mark",

@@ -781,6 +781,35 @@ async def test_queue_when_looked_at_then_it_counts(api: Api) -> None:
     assert names == sorted(["bytes", "echo", "idle", "reject", "sleep"])
 
 
+async def test_queue_when_deleted_then_nobody_knows_it_any_more(api: Api) -> None:
+    await api.send(IDLE, 1)
+    got = await api("DELETE", "/v1/queues/idle")
+    assert (got.status, got.body) == (200, {"deleted": 1})
+    assert (await api("DELETE", "/v1/queues/idle")).problem == "no-such-queue"
+    assert "idle" not in [queue["name"] for queue in (await api("GET", "/v1/queues")).body["queues"]]
+
+
+async def test_queue_when_deleted_while_it_is_consumed_then_409(api: Api) -> None:
+    await api.send(f"{SEND}?wait=5", 1)
+    got = await api("DELETE", "/v1/queues/echo")
+    assert (got.status, got.problem) == (409, "queue-in-use")
+    assert (await api("GET", "/v1/queues/echo")).body["counts"]["done"] == 1
+
+
+async def test_queue_when_a_stranger_holds_its_key_then_409_and_the_others_are_listed(
+    api: Api, redis_client: redis.asyncio.Redis
+) -> None:
+    await api.send(IDLE, 1)
+    await redis_client.delete("mq:idle")
+    await redis_client.set("mq:idle", "mine")
+    for method, path in (("GET", "/v1/queues/idle"), ("GET", IDLE), ("DELETE", "/v1/queues/idle")):
+        got = await api(method, path)
+        assert (got.status, got.problem) == (409, "wrong-type")
+    listed = {queue["name"]: queue for queue in (await api("GET", "/v1/queues")).body["queues"]}
+    assert "WRONGTYPE" in listed["idle"]["fault"]
+    assert "fault" not in listed["echo"]
+
+
 async def test_queue_when_nobody_knows_it_then_404(api: Api) -> None:
     got = await api("GET", "/v1/queues/nobody")
     assert (got.status, got.problem) == (404, "no-such-queue")
@@ -881,7 +910,7 @@ async def test_method_when_the_path_has_others_then_405_names_them(api: Api) -> 
         ("PUT", IDLE, {"GET", "POST", "DELETE"}),
         ("GET", f"{IDLE}/batch", {"POST"}),
         ("HEAD", "/v1/queues", {"GET"}),
-        ("OPTIONS", "/v1/queues/echo", {"GET"}),
+        ("OPTIONS", "/v1/queues/echo", {"GET", "DELETE"}),
         ("POST", "/prodcons", {"GET", "HEAD"}),
     ):
         got = await api(method, path)

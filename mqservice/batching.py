@@ -43,6 +43,11 @@ class Batcher(Generic[Item, Answer]):
             self._flusher.add_done_callback(self._ended)
         return await future
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was handed in has been answered."""
+        return self._flusher is None
+
     async def aclose(self) -> None:
         """Wait until all that was handed in has been answered."""
         while self._flusher is not None:

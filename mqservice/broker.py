@@ -191,6 +191,11 @@ class Broker:
         bell = keys.part(self._key, "bell")
         await self._connections.guard(lambda: self._connections.commands.rpush(bell, b"1"))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything handed in has been answered."""
+        return self._sends.is_idle and self._pushes.is_idle
+
     async def aclose(self) -> None:
         """Wait until everything handed in has been answered."""
         await self._sends.aclose()

@@ -21,6 +21,9 @@ ENDED = frozenset({"done", "dead", "cancelled"})
 _LOOK_S = 15.0
 """How often a waiter looks by itself, should its notification have been lost."""
 
+_QUEUES = 1_000
+"""Queues whose batches are kept at hand; then those with something under way. The names come from outside."""
+
 
 class Waiters:
     """Everybody in this process who waits for a message."""
@@ -39,6 +42,8 @@ class Waiters:
         """
         reads = self._queues.get(queue.key)
         if reads is None:
+            if len(self._queues) >= _QUEUES:
+                self._queues = {key: known for key, known in self._queues.items() if not known.is_idle}
             reads = self._queues[queue.key] = _Reads(self._connections, queue, self.channel)
         ended, key = asyncio.Event(), (queue.key, message_id)
         self._waiting[key].add(ended)
@@ -79,6 +84,11 @@ class _Reads:
         self._views = Views(connections, queue)
         self.watches: Batcher[str, str | None] = Batcher(self._watch, f"watch {queue.name}")
         self.views: Batcher[str, MessageView | None] = Batcher(self._views.messages, f"read {queue.name}")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return self.watches.is_idle and self.views.is_idle
 
     async def _watch(self, ids: Sequence[str]) -> list[str | None]:
         answers = await self._connections.run(scripts.WATCH, self._queue.key, [self._channel, *ids])

@@ -62,6 +62,9 @@ _LIVE_S = 10.0
 _LOOK_S = 1.0
 """How often we look whether our own server still runs."""
 
+_BROKERS = 1_000
+"""Brokers kept at hand; then those that have a handler or something under way. The names come from outside."""
+
 _THREADS = 32
 """Plain `def` handlers that run at the same time."""
 
@@ -163,6 +166,10 @@ class Runtime:
         if broker is None:
             handler = self._registry.handlers.get(queue)
             options = self._config.queue_options(queue, **(handler.options if handler else {}))
+            if len(self._brokers) >= _BROKERS:
+                self._brokers = {
+                    q: b for q, b in self._brokers.items() if q in self._registry.handlers or not b.is_idle
+                }
             broker = self._brokers[queue] = Broker(self._redis(), options)
         return broker
 

@@ -235,7 +235,7 @@ async def test_body_when_endless_then_the_line_is_cut_and_others_are_served(
         assert not pending
     for line in lines:
         await line.close()
-    assert slowest_s < 1
+    assert slowest_s < 5
     check(probe)
 
 

@@ -37,6 +37,7 @@ from mqservice.message import (
 )
 from mqservice.pop import Pop
 from mqservice.rates import rates
+from mqservice.records import number
 from mqservice.retry import Backoff
 from mqservice.scripts import Script
 
@@ -45,6 +46,9 @@ BLOB_BYTES = 4096
 
 _REGISTER_S = 10.0
 """How often a queue that is sent to is made known again: somebody may have deleted it meanwhile."""
+
+RAW_BYTES = 16 << 20
+"""A larger raw body, pushed by another client, is dead at once: to read and decode it would hold the loop."""
 
 PROGRESS_CHARS = 200
 """Of a progress text, so much is kept."""
@@ -133,6 +137,8 @@ class Broker:
                 min(room, 1000),
                 self.queue.crashes,
                 int(self.queue.failure_ttl_s * 1000),
+                BLOB_BYTES,
+                RAW_BYTES,
             ),
         )
         messages = [_claimed(reply, i, token) for i in range(2, len(reply), 6)]
@@ -254,12 +260,16 @@ def _claimed(reply: Sequence[Any], i: int, token: str) -> Claimed:
     return Claimed(
         receipt=Receipt(reply[i].decode(), token),
         attempts=reply[i + 1],
-        sent_ms=int(reply[i + 2]),
+        sent_ms=_sent_ms(reply[i + 2]),
         meta=decode_meta(meta) if meta else NO_META,
         body=reply[i + 4] or b"",
         crashes=reply[i + 5],
         claimed_ms=reply[1],
     )
+
+
+def _sent_ms(sent: bytes | int) -> int:
+    return sent if isinstance(sent, int) else number(sent)
 
 
 def _meta_json(meta: Meta) -> bytes:

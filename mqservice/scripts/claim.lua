@@ -7,6 +7,8 @@
 -- ARGV[4]  room: messages wanted, 1 to 1000
 -- ARGV[5]  crashes after which a message is dead
 -- ARGV[6]  ms that a dead message is kept
+-- ARGV[7]  bytes above which a raw body is stored as `blob`
+-- ARGV[8]  bytes above which a raw body is dead at once: whoever reads it would stand still
 --
 -- Returns {ms until the next message is due or the next lease has run out, or -1, now in ms, then six values a message: id,
 -- attempts used so far, sent ms, meta or false, body or false when it is in the field `blob`, crashes so far}.
@@ -16,6 +18,7 @@
 check_types()
 local token, consumer, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local room, crash_limit, dead_ttl_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local blob_bytes, most_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local deadline = NOW + lease_ms
 local ledger_key = BASE .. 'claim:' .. consumer
 
@@ -51,11 +54,11 @@ end
 
 -- The record of this id is no hash, but somebody else's: that stays, and a dead letter tells of it.
 local function take_damaged(id, error)
-  local grave = uuid7(taken + buried, token)
+  local grave = uuid7(adopted + buried, token)
   buried = buried + 1
   redis.call('HDEL', LEASES, id)
-  redis.call('HSET', RECORD .. grave, 'body', cjson.encode(id), 'sent', NOW)
-  bury(grave, 'undecodable', cjson.encode({ type = 'WrongType', text = 'the record of ' .. id .. ': ' .. error }),
+  redis.call('HSET', RECORD .. grave, 'body', id, 'sent', NOW)
+  bury(grave, 'undecodable', cjson.encode({ type = 'WrongType', text = 'the record of ' .. string.gsub(string.sub(id, 1, 128), '[^%w._:-]', '?') .. ': ' .. error }),
     dead_ttl_ms)
 end
 
@@ -88,6 +91,7 @@ end
 -- ready, scheduled or expired -> active, unless the message has ended, has expired, or has crashed too often.
 local function take(id, from, held)
   if given[id] then return end -- on the list a second time
+  if #id > 128 or string.find(id, '[^%w._:-]') then return take_damaged(id, 'this is no id') end
   local key = RECORD .. id
   local r = redis.pcall('HMGET', key, 'state', 'sent', 'meta', 'body', 'more')
   if r.err then return take_damaged(id, r.err) end
@@ -103,10 +107,15 @@ end
 
 -- raw body -> active, with a record of its own.
 local function adopt(body)
-  local id = uuid7(taken, token)
-  redis.call('HSET', RECORD .. id, 'body', body, 'state', 'ready', 'sent', NOW)
+  local id = uuid7(adopted + buried, token)
+  local large = #body > blob_bytes
+  redis.call('HSET', RECORD .. id, large and 'blob' or 'body', body, 'state', 'ready', 'sent', NOW)
   adopted = adopted + 1
-  give(id, FIRST, 0, NOW, false, body, 0)
+  if #body > most_bytes then
+    local text = string.format('an entry of %d bytes; at most %d are handed out', #body, most_bytes)
+    return bury(id, 'undecodable', cjson.encode({ type = 'TooLarge', text = text }), dead_ttl_ms)
+  end
+  give(id, FIRST, 0, NOW, false, not large and body, 0)
 end
 
 local function claim_expired()

@@ -22,8 +22,9 @@ local function remember(key, line)
   local lines = {}
   for old in string.gmatch(redis.call('HGET', key, 'history') or '', '[^\n]+') do lines[#lines + 1] = old end
   lines[#lines + 1] = line
-  redis.call('HSET', key, 'history', table.concat(lines, '\n', math.max(1, #lines - 9)), 'error', line)
-  redis.call('HINCRBY', key, 'attempts', 1)
+  local attempts = (tonumber(redis.call('HGET', key, 'attempts')) or 0) + 1 -- HINCRBY raises at what is no number
+  redis.call('HSET', key, 'history', table.concat(lines, '\n', math.max(1, #lines - 9)), 'error', line,
+    'attempts', attempts)
 end
 
 local settle = {}

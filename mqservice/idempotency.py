@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
+from mqservice import jsontext
 from mqservice.connections import Connections
 
 KEPT_S = 24 * 3600
@@ -59,12 +60,16 @@ class Idempotency:
         stored = await self._connections.guard(take)
         if stored is None:
             return Started()
-        first = msgspec.json.decode(stored, type=_Entry)
+        try:
+            first = msgspec.json.decode(stored, type=_Entry)
+            body = base64.b64decode(first.body, validate=True)
+        except (*jsontext.FAULTS, ValueError):
+            return Mismatch()  # somebody else's
         if first.fingerprint != fingerprint:
             return Mismatch()
         if first.status == 0:
             return Running()
-        return Stored(first.status, first.headers, base64.b64decode(first.body))
+        return Stored(first.status, first.headers, body)
 
     async def finish(self, key: str, fingerprint: str, status: int, headers: dict[str, str], body: bytes) -> None:
         """Keep the answer for 24 hours."""

@@ -32,9 +32,14 @@ SESSION_KEY = "{mq}:session-key"
 """String: what signs the cookies of sessions."""
 
 
+def is_name(name: str) -> bool:
+    """Tell whether a queue, channel or message may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def valid_name(name: str, what: str = "queue") -> str:
     """Return `name`, or raise InvalidName. One rule for queues, channels and message ids."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InvalidName(f"{what} {name[:140]!r} is not a name: 1 to 128 of A-Z a-z 0-9 . _ : -")
     return name
 

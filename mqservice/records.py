@@ -22,7 +22,7 @@ _LATEST_MS: Final = 253_402_300_799_999
 
 def number(stored: bytes | None) -> int:
     """Return a count or a time; 0 for what is none."""
-    return int(stored) if stored and len(stored) <= 15 and stored.isdigit() else 0
+    return int(stored) if stored and len(stored) <= 18 and stored.isdigit() else 0
 
 
 def text(stored: bytes) -> str:

@@ -188,7 +188,8 @@ class Runtime:
     async def queues(self) -> list[str]:
         """Return the names of all queues that any process has served or sent to, sorted. 1 round trip."""
         names = await self._redis().guard(lambda: self._redis().commands.smembers(keys.QUEUES))
-        return sorted(name.decode() if isinstance(name, bytes) else name for name in names)
+        known = (name.decode(errors="replace") if isinstance(name, bytes) else name for name in names)
+        return sorted(name for name in known if keys.is_name(name))  # a stranger may have put in anything
 
     async def known_queues(self) -> list[QueueOptions]:
         """Return what holds for each of `queues()`. 1 round trip."""

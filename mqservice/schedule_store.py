@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple, cast
 import msgspec
 import structlog
 
-from mqservice import keys, scripts
+from mqservice import jsontext, keys, scripts
 from mqservice.connections import Connections
 from mqservice.errors import InvalidSchedule
 from mqservice.message import JSON
+from mqservice.records import number, text
 from mqservice.schedules import Schedule, ScheduleView, next_times, rfc3339, valid_schedule
 
 log = structlog.get_logger()
@@ -134,14 +135,14 @@ class Schedules:
                 return await pipeline.execute()
 
         time, (born, version) = await self._connections.guard(read)
-        return Glance(_ms(time), Changes(int(born or 0), int(version or 0)))
+        return Glance(_ms(time), Changes(number(born), number(version)))
 
     async def load(self) -> dict[str, Stored]:
         """Return all schedules by name. 2 round trips. One that this version cannot read is logged and left out."""
 
         async def read() -> Mapping[str, Any]:
             members = cast("set[bytes]", await self._connections.commands.smembers(keys.SCHEDULES))
-            names = sorted(member.decode() for member in members)
+            names = sorted(text(member) for member in members)
             async with self._connections.commands.pipeline(transaction=False) as pipeline:
                 for name in names:
                     pipeline.hmget(keys.schedule(name), _FIELDS)
@@ -188,13 +189,11 @@ def _stored(name: str, values: Sequence[bytes | None]) -> Stored | None:
         return None
     try:
         schedule = valid_schedule(_SPEC.decode(spec))
-    except (msgspec.DecodeError, InvalidSchedule) as error:
+    except (*jsontext.FAULTS, InvalidSchedule) as error:
         # Put by another version, or on a machine with other zone files: ours alone goes without it.
         log.error("schedule unreadable", schedule=name, error=str(error))
         return None
-    return Stored(
-        schedule, (source or b"").decode(), (owner or b"").decode(), *(int(number or 0) for number in numbers)
-    )
+    return Stored(schedule, text(source or b""), text(owner or b""), *(number(stored) for stored in numbers))
 
 
 def _view(stored: Stored, now_ms: int) -> ScheduleView:

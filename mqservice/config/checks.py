@@ -59,7 +59,7 @@ def checked(key: str, value: object, kind: object, origin: str, *, from_text: bo
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         result = msgspec.convert(value, cast("type[object]", kind), strict=not from_text)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: bytes of the environment that are no text
         pass
     else:
         if _accepts(info)(result):

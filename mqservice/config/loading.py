@@ -89,6 +89,8 @@ def _read(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path} is not TOML: not UTF-8 (at line {line})") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is not TOML: nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         # At the end of the file tomllib says "(at end of document)".
         text = str(error).replace("end of document", f"line {len(raw.splitlines())}, the end")

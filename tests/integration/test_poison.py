@@ -18,6 +18,7 @@ from mqservice.broker import Broker, claim_token
 from mqservice.config import Config, QueueConfig, QueueOptions, ServiceConfig
 from mqservice.connections import Connections
 from mqservice.errors import MqError, WrongType
+from mqservice.idempotency import Idempotency, Mismatch
 from mqservice.message import Attempt, Dead, Done, Outgoing, RetryIn
 from mqservice.operations import Operations
 from mqservice.views import Views
@@ -377,3 +378,25 @@ async def test_service_when_its_keys_are_of_another_type_for_a_while_then_it_goe
             await redis_client.delete(key)
             await service.send("jobs", number)
             await until(lambda number=number: number in handled, 15)
+
+
+async def test_idempotency_key_when_a_stranger_holds_it_then_it_belongs_to_another_request(
+    connections: Connections, redis_client: redis.asyncio.Redis
+) -> None:
+    idempotency = Idempotency(connections)
+    for text in (b"", b"mine", b"[" * 50_000, b'{"fingerprint": "f", "status": 200, "body": "no base64!"}', b"\xff"):
+        await redis_client.set("mq:idempotency:k", text)
+        assert await idempotency.begin("k", "f") == Mismatch()
+
+
+async def test_names_when_a_stranger_adds_to_them_then_only_names_are_listed(
+    config: Config, redis_client: redis.asyncio.Redis
+) -> None:
+    await redis_client.sadd("{mq}:queues", "jobs", "no name", b"\xff", "", "a" * 200)
+    await redis_client.sadd("{mq}:schedules", b"\xff", "gone")
+    await redis_client.hset("{mq}:schedules:s:gone", mapping={"spec": b"[" * 9000, "rev": "x"})
+    await redis_client.hset("{mq}:schedules:changes", mapping={"born": "x", "version": b"\xff"})
+    service = Service(config)
+    async with service:
+        assert await service._running().queues() == ["jobs"]
+        assert await service._running().schedules.list() == []

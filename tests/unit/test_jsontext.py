@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqservice import jsontext
@@ -24,6 +24,7 @@ LARGE = b" " * jsontext.LARGE_BYTES
 
 
 @given(JSON_VALUES)
+@settings(max_examples=40, deadline=None)
 def test_fault_when_it_is_json_then_there_is_none_and_it_decodes_to_the_same(value: Any) -> None:
     text = msgspec.json.encode(value)
     for padded in (text, LARGE + text):

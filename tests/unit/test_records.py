@@ -1,7 +1,7 @@
 """The fields of a record that anybody may have written: read, never an error."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqservice import records
@@ -19,6 +19,7 @@ NAMES = (
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), FIELD), STATE, st.none() | FIELD)
+@settings(max_examples=60, deadline=None)
 def test_view_when_a_record_holds_anything_then_it_is_shown_as_json(
     record: dict[str, bytes], state: bytes, blob: bytes | None
 ) -> None:

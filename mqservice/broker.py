@@ -50,6 +50,9 @@ _REGISTER_S = 10.0
 RAW_BYTES = 16 << 20
 """A larger raw body, pushed by another client, is dead at once: to read and decode it would hold the loop."""
 
+_BLOBS_AT_ONCE = 4
+"""Large bodies read in one go: the driver does not let the loop turn between replies that have come."""
+
 PROGRESS_CHARS = 200
 """Of a progress text, so much is kept."""
 
@@ -244,15 +247,21 @@ class Broker:
     async def _with_blobs(self, messages: list[Claimed], reply: Sequence[Any]) -> list[Claimed]:
         large = [n for n in range(len(messages)) if reply[6 * n + 6] is None]
 
+        for start in range(0, len(large), _BLOBS_AT_ONCE):
+            part = large[start : start + _BLOBS_AT_ONCE]
+            blobs = await self._blobs([messages[n].receipt.id for n in part])
+            for n, blob in zip(part, blobs, strict=True):
+                messages[n] = messages[n]._replace(body=blob or b"")
+        return messages
+
+    async def _blobs(self, ids: Sequence[str]) -> list[bytes | None]:
         async def read() -> list[bytes | None]:
             async with self._connections.commands.pipeline(transaction=False) as pipeline:
-                for n in large:
-                    pipeline.hget(keys.record(self._key, messages[n].receipt.id), "blob")
+                for message_id in ids:
+                    pipeline.hget(keys.record(self._key, message_id), "blob")
                 return await pipeline.execute()
 
-        for n, blob in zip(large, await self._connections.guard(read), strict=True):
-            messages[n] = messages[n]._replace(body=blob or b"")
-        return messages
+        return await self._connections.guard(read)
 
 
 def _claimed(reply: Sequence[Any], i: int, token: str) -> Claimed:

@@ -181,4 +181,5 @@ async def test_delete_when_a_hundred_thousand_then_no_call_is_slow(
     assert await redis_client.keys("*jobs*") == []
     scripts = (await redis_client.info("commandstats"))["cmdstat_evalsha"]
     assert scripts["usec"] / scripts["calls"] < 10_000
+    print(f"the loop was held {probe.worst_s * 1000:.1f} ms")
     assert probe.worst_s < 0.05

@@ -62,7 +62,7 @@ class ChannelHistory:
         end = loop.time() + self._connections.deadline_s
         while True:
             try:
-                left_s = max(0.1, end - loop.time())
+                left_s = min(max(0.1, end - loop.time()), self._connections.call_s)
                 event_id, receivers = await self._connections.run(scripts.PUBLISH, self._key, args, left_s)
                 return Publication(event_id.decode(), receivers)
             except OutOfMemory:

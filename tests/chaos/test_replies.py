@@ -220,3 +220,14 @@ async def test_script_when_its_request_or_reply_is_harmed_then_exactly_one_effec
         # A time as a number or as text is the same to us; `=` says that the id existed.
         first, second = (neutral(reply.decode()).replace("$13\r\n<time>", ":<time>") for reply in rule.replies)
         assert second.replace("$6\r\n=", "$5\r\n") == first
+
+
+async def test_publish_when_its_reply_never_comes_then_the_deadline_leaves_time_for_a_second_call(
+    server: EmbeddedServer, url: str, config: Config
+) -> None:
+    with Proxy(server.socket) as proxy:
+        async with aclosing(Connections(proxy.url(5), deadline_s=2.0)) as behind:
+            stage = await prepared(behind, config)
+            rule = proxy.on("publish", "drop reply")
+            assert await publish(stage) == 0
+        assert rule.happened

@@ -20,7 +20,7 @@ local state = redis.call('HGET', RECORD .. id, 'state')
 if state == 'ready' then
   mark_cancelled(id, tonumber(ARGV[2]))
   redis.call('PERSIST', RECORD .. id) -- until a claim takes its entry off the list
-  redis.call('HINCRBY', INFO, 'tombstones', 1)
+  count_tombstones(1)
   ring()
   return 'cancelled'
 elseif state == 'scheduled' then

@@ -48,7 +48,7 @@ local function take_off(id, key, state)
     else
       redis.call('PEXPIRE', key, dead_ttl_ms)
     end
-    redis.call('HINCRBY', INFO, 'tombstones', -1)
+    count_tombstones(-1)
   end -- any other state: it was on this list a second time
 end
 

@@ -25,7 +25,7 @@ local function forget(id, expected)
   end
   if r[1] ~= expected then
     if expected == 'ready' and r[1] == 'cancelled' then
-      redis.call('HINCRBY', INFO, 'tombstones', -1)
+      count_tombstones(-1)
       redis.call('UNLINK', key)
     end
     return

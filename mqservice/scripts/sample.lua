@@ -9,7 +9,7 @@
 -- Twice: as once. Caller dies: a later sample within the next minute notes it as well.
 local period = math.floor(NOW / 10000)
 local depths = {
-  ready = math.max(0, redis.call('LLEN', K) - tonumber(redis.call('HGET', INFO, 'tombstones') or 0)),
+  ready = math.max(0, redis.call('LLEN', K) - (tonumber(redis.call('HGET', INFO, 'tombstones')) or 0)),
   active = redis.call('ZCARD', ACTIVE),
   scheduled = redis.call('ZCARD', SCHEDULED),
   dead = redis.call('ZCARD', DEAD),
@@ -29,7 +29,7 @@ for n = minute * 6, minute * 6 + 5 do
   local values = redis.call('HGETALL', BASE .. 'rate:' .. n)
   for i = 1, #values, 2 do
     local name = values[i]
-    sums[name] = (depths[name] and 0 or sums[name] or 0) + tonumber(values[i + 1])
+    sums[name] = (depths[name] and 0 or sums[name] or 0) + (tonumber(string.match(values[i + 1], '^%d+$')) or 0)
   end
 end
 if not next(sums) then return 0 end

@@ -115,6 +115,9 @@ local function count(event, n)
   redis.pcall('EXPIRE', rate, 120)
 end
 
+-- Count ids on the ready list whose message is cancelled. pcall: as above.
+local function count_tombstones(n) redis.pcall('HINCRBY', INFO, 'tombstones', n) end
+
 -- The message has ended: another one may have its unique key.
 local function free_unique(unique, id)
   if unique and redis.call('GET', UNIQUE .. unique) == id then redis.call('DEL', UNIQUE .. unique) end

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from mqservice import Service
+from mqservice import Service, scripts
 from mqservice.broker import Broker, claim_token
 from mqservice.config import Config, QueueConfig, QueueOptions, ServiceConfig
 from mqservice.connections import Connections
@@ -250,6 +250,16 @@ async def test_counters_when_they_are_anything_then_nothing_fails(
         await everything(queue)
 
     await fuzzed(st.dictionaries(st.sampled_from(counters), VALUES, min_size=1, max_size=4), attack, 60)
+
+
+async def test_tombstones_when_they_are_no_number_then_no_claim_fails_half_way(
+    queue: Queue, redis_client: redis.asyncio.Redis
+) -> None:
+    await queue.broker.send_many([Outgoing(f"m{n}", b"%d" % n) for n in range(3)])
+    await redis_client.hset(f"{{{K}}}:info", "tombstones", "x")
+    assert await queue.operations.cancel("m1") == "cancelled"
+    await queue.broker._connections.run(scripts.SAMPLE, K, [])
+    assert await drained(queue) == {b"0", b"2"}
 
 
 async def test_entry_when_it_is_any_bytes_then_it_is_handled_or_a_dead_letter(

@@ -14,11 +14,12 @@ import structlog
 
 from mqservice.broker import Broker, claim_token
 from mqservice.errors import MqError
+from mqservice.fault import OUTAGES, Fault
 from mqservice.held import Held
 from mqservice.lanes import Lanes
 from mqservice.message import Cancelled, Claimed, Outcome, Receipt
 from mqservice.retry import Backoff
-from mqservice.settling import OUTAGES, Settler, wait_out
+from mqservice.settling import Settler
 
 log = structlog.get_logger()
 
@@ -77,6 +78,7 @@ class Consumer:
         """Of a claim that has not been answered. It may have run: asked again with its token, it gives the same."""
         self._claimed_at = asyncio.get_running_loop().time()
         self._full = False
+        self._claim_fault = Fault(self.queue.name)
 
     @property
     def held(self) -> int:
@@ -168,6 +170,11 @@ class Consumer:
         now = asyncio.get_running_loop().time()
         return max(0.0 if self._full else now - self._claimed_at, now - self._settler.answered_at)
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with the queue, though Redis answers; empty when nothing is."""
+        return self._claim_fault.text or self._settler.fault.text
+
     def restart(self) -> None:
         """Begin anew with claiming, on a new connection: for a watchdog that finds it stuck."""
         if self._claims is not None:
@@ -187,12 +194,14 @@ class Consumer:
                 claim = await self._broker.claim(self._token, self.name, room)
                 self._token = ""
                 backoff.reset()
+                self._claim_fault.end()
                 self._claimed_at = asyncio.get_running_loop().time()
                 self._take(claim.messages)
                 if len(claim.messages) < room:
                     await self._bell.wait(claim.next_due_s)
             except OUTAGES as error:
-                await self._wait_out(error, backoff)
+                self._claim_fault.note(error)
+                await self._wait_out(backoff)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - ends `run`, which raises it
@@ -236,13 +245,11 @@ class Consumer:
         slots = self.queue.concurrency
         return int(min(max(slots, _AHEAD_LEAST), slots * _AHEAD_S / max(self._run_s, 1e-6)))
 
-    async def _wait_out(self, error: MqError, backoff: Backoff) -> None:
-        waiting = self._part(wait_out(error, backoff.next_s(), self.queue.name), "outage")
+    async def _wait_out(self, backoff: Backoff) -> None:
         stopped = self._part(self._stopping.wait(), "outage, stopped")
         try:
-            await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped}, timeout=backoff.next_s())
         finally:
-            waiting.cancel()
             stopped.cancel()
 
     async def _pass_the_bell_on(self) -> None:

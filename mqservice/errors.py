@@ -58,7 +58,7 @@ class EmbeddedError(MqError):
 
 
 class Refused(MqError):
-    """Redis refused a call for a reason that will not pass by itself. The text is its own."""
+    """Redis refused a call: what it works on is damaged, or the call is wrong. The text is Redis's own."""
 
     code = "refused"
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from mqservice.broker import Broker
 from mqservice.connections import Connections
 from mqservice.consumer import Consumer
+from mqservice.fault import OUTAGES
 from mqservice.retry import Backoff
-from mqservice.settling import OUTAGES
 
 _BATCH = 500
 

@@ -10,9 +10,9 @@ import structlog
 
 from mqservice.broker import Broker
 from mqservice.consumer import Execute, Observe
+from mqservice.fault import OUTAGES, Fault
 from mqservice.message import Claimed, Dead, RetryIn
 from mqservice.retry import Backoff
-from mqservice.settling import OUTAGES
 
 log = structlog.get_logger()
 
@@ -31,11 +31,17 @@ class Popper:
         self._stopping = asyncio.Event()
         self._answered_at = asyncio.get_running_loop().time()
         self._full = False
+        self._fault = Fault(broker.queue.name)
 
     @property
     def silent_s(self) -> float:
         """For how long the pop has not been answered. 0: all slots are taken."""
         return 0.0 if self._full else asyncio.get_running_loop().time() - self._answered_at
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the queue, though Redis answers; empty when nothing is."""
+        return self._fault.text
 
     def restart(self) -> None:
         """Do nothing: cutting off a pop that is stuck could lose what it took. Its own deadline ends it."""
@@ -66,7 +72,9 @@ class Popper:
                         self._start(claimed)
                     self._answered_at = asyncio.get_running_loop().time()
                     backoff.reset()
-                except OUTAGES:
+                    self._fault.end()
+                except OUTAGES as error:
+                    self._fault.note(error)
                     await asyncio.sleep(backoff.next_s())
             while self._running:
                 await asyncio.wait(self._running)

@@ -387,7 +387,7 @@ class Runtime:
         if not self._ready:
             return "starting, draining or failed"
         if self.watchdog is not None and self.watchdog.silent_s > READY_S:
-            return f"no answer to its consumers for {self.watchdog.silent_s:.0f} s"
+            return self.watchdog.fault or f"no answer to its consumers for {self.watchdog.silent_s:.0f} s"
         return ""
 
     async def _is_alive(self) -> bool:

@@ -24,11 +24,11 @@ import structlog
 
 from mqservice.config import QueueOptions
 from mqservice.errors import OutOfMemory, Unavailable, WrongType
+from mqservice.fault import OUTAGES
 from mqservice.message import encode_body
 from mqservice.retry import Backoff
 from mqservice.schedule_store import Changes, Schedules, Stored
 from mqservice.schedules import Schedule, message_id, next_due, pending
-from mqservice.settling import OUTAGES
 
 log = structlog.get_logger()
 

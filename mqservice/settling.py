@@ -10,15 +10,12 @@ from collections.abc import Callable
 import structlog
 
 from mqservice.broker import Broker, claim_token
-from mqservice.errors import Misconfigured, MqError, Unavailable, WrongType
+from mqservice.fault import OUTAGES, Fault
 from mqservice.held import Held
 from mqservice.message import Done, Outcome, Receipt
 from mqservice.retry import Backoff
 
 log = structlog.get_logger()
-
-OUTAGES = (Unavailable, Misconfigured, WrongType)
-"""What a loop waits out: it may be mended while we run."""
 
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
@@ -31,6 +28,7 @@ class Settler:
         self._broker, self._settled = broker, settled
         self._waiting: deque[tuple[Held, Outcome]] = deque()
         self._wake = asyncio.Event()
+        self.fault = Fault(broker.queue.name)
         self.answered_at = asyncio.get_running_loop().time()
         """When Redis last answered a settle, by the loop's clock."""
 
@@ -57,7 +55,12 @@ class Settler:
 
     async def prove(self) -> None:
         """Show that outcomes can be settled, by one of a message that does not exist. 1 round trip."""
-        await self._broker.settle_many([(Receipt("canary", claim_token()), Done(b""))])
+        try:
+            await self._broker.settle_many([(Receipt("canary", claim_token()), Done(b""))])
+        except OUTAGES as error:
+            self.fault.note(error)
+            raise
+        self.fault.end()
         self.answered_at = asyncio.get_running_loop().time()
 
     def _next_batch(self) -> list[tuple[Held, Outcome]]:
@@ -75,13 +78,10 @@ class Settler:
         backoff = Backoff()
         while True:
             try:
-                return await self._broker.settle_many(outcomes)
+                answers = await self._broker.settle_many(outcomes)
             except OUTAGES as error:
-                await wait_out(error, backoff.next_s(), self._broker.queue.name)
-
-
-async def wait_out(error: MqError, wait_s: float, queue: str) -> None:
-    """Wait before the next try; say what is wrong when nobody else does."""
-    if not isinstance(error, Unavailable):  # those are logged once an outage, by the connections
-        log.error("queue out of order", queue=queue, error=str(error))
-    await asyncio.sleep(wait_s)
+                self.fault.note(error)
+                await asyncio.sleep(backoff.next_s())
+            else:
+                self.fault.end()
+                return answers

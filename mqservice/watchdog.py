@@ -34,6 +34,10 @@ class Watched(Protocol):
     def silent_s(self) -> float:
         """For how long Redis has not answered it, though it asked."""
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with its queue, though Redis answers; empty when nothing is."""
+
     def restart(self) -> None:
         """Begin anew."""
 
@@ -49,19 +53,24 @@ class Watchdog:
         """For how long the most silent consumer has not been answered; 0 without consumers."""
         return max((consumer.silent_s for consumer in self._consumers), default=0.0)
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with the first queue that is out of order; empty when none is."""
+        return next((consumer.fault for consumer in self._consumers if consumer.fault), "")
+
     async def run(self) -> None:
         """Restart what is stuck, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            stuck = [consumer for consumer in self._consumers if consumer.silent_s > _RESTART_S]
+            stuck = [consumer for consumer in self._consumers if _stuck_s(consumer) > _RESTART_S]
             if stuck and await self._redis_answers():
                 for consumer in stuck:
                     log.error("consumer stuck, restarted", consumer=consumer.name, silent_s=round(consumer.silent_s))
                     consumer.restart()
 
     async def is_alive(self) -> bool:
-        """Whether a restart of the process would not help: all consumers are answered, or Redis answers nobody."""
-        return self.silent_s <= ALIVE_S or not await self._redis_answers()
+        """Whether a restart would not help: consumers are answered, if by an error, or Redis answers nobody."""
+        return max(map(_stuck_s, self._consumers), default=0.0) <= ALIVE_S or not await self._redis_answers()
 
     async def _redis_answers(self) -> bool:
         """Whether Redis answers on a connection that nobody has used before."""
@@ -73,3 +82,8 @@ class Watchdog:
         finally:
             await fresh.aclose()
         return True
+
+
+def _stuck_s(consumer: Watched) -> float:
+    """For how long it has had no answer of any kind: to begin anew mends no damaged queue."""
+    return 0.0 if consumer.fault else consumer.silent_s

@@ -2,22 +2,25 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
+from mqservice import scripts
 from mqservice.bell import Bell
 from mqservice.broker import Broker, claim_token
 from mqservice.config import Config
 from mqservice.connections import Connections
 from mqservice.consumer import Consumer, Execute
-from mqservice.errors import Refused
 from mqservice.executor import Execution
 from mqservice.handlers import Registry
 from mqservice.leases import Renewal
 from mqservice.message import Attempt, Claimed, Dead, Done, Outcome, Outgoing
+from mqservice.scripts import Script
 from tests.waiting import until, until_async
 
 K = "mq:jobs"
@@ -328,13 +331,45 @@ async def test_run_when_our_own_code_fails_then_ends_with_that_error(
 ) -> None:
     broker = make_broker()
 
-    async def refused(*_: object) -> None:
-        raise Refused("a script of ours is wrong")
+    async def wrong(*_: object) -> None:
+        raise LookupError("our own code is wrong")
 
-    monkeypatch.setattr(broker, "claim", refused)
+    monkeypatch.setattr(broker, "claim", wrong)
     consumer = Consumer(broker, collecting([]), "c1", failed)
-    with pytest.raises(Refused, match="script of ours"):
+    with pytest.raises(LookupError, match="our own code"):
         await consumer.run()
+
+
+@pytest.mark.parametrize("verb", ["CLAIM", "SETTLE"])
+async def test_run_when_redis_refuses_a_script_then_told_once_and_goes_on_when_mended(
+    make_broker: Callable[..., Broker], redis_client: Redis, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    broker, seen = make_broker(), []
+    monkeypatch.setattr(scripts, verb, refusing())
+    await broker.send(Outgoing("a", b"x"))
+    with capture_logs() as logs:
+        async with consuming(broker, collecting(seen)) as consumer:
+            await until(lambda: "hash value is not an integer" in consumer.fault)
+            first = await refusals(redis_client)
+            await until_async(lambda: more_refusals(redis_client, first + 2))
+            monkeypatch.undo()
+            await until(lambda: not consumer.fault, 10)
+            await until(lambda: seen == ["a"] and not consumer.held, 10)
+    told = [line["event"] for line in logs if line["event"].startswith("queue")]
+    assert told == ["queue out of order", "queue in order again"]
+
+
+async def refusals(redis: Redis) -> int:
+    return int((await redis.info("errorstats")).get("errorstat_ERR", {"count": 0})["count"])
+
+
+async def more_refusals(redis: Redis, than: int) -> bool:
+    return await refusals(redis) > than
+
+
+def refusing() -> Script:
+    source = "#!lua\nreturn redis.error_reply('ERR hash value is not an integer')"
+    return Script("refusing", source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 async def test_bell_when_redis_swallows_the_answer_then_thrown_away_and_anew(

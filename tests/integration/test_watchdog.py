@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from mqservice import Service
 from mqservice.broker import Broker
 from mqservice.config import Config
+from mqservice.errors import Refused
 from mqservice.lag import LoopLag
 from mqservice.runtime import Parts
 from tests.processes import fetch
@@ -25,6 +27,34 @@ def service_of(config: Config, ran: list[int]) -> Service:
         ran.append(number)
 
     return service
+
+
+async def test_consumer_when_redis_refuses_its_claims_then_readyz_tells_why_and_livez_asks_for_no_restart(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqservice.watchdog._LOOK_S", 0.1)
+    monkeypatch.setattr("mqservice.watchdog._RESTART_S", 0.2)
+    monkeypatch.setattr("mqservice.watchdog.ALIVE_S", 0.2)
+    monkeypatch.setattr("mqservice.runtime.READY_S", 0.2)
+    ran: list[int] = []
+    service = service_of(config, ran)
+
+    async def refused(self: Broker, *args: Any) -> Any:
+        raise Refused("hash value is not an integer")
+
+    async with service:
+        with monkeypatch.context() as damaged, capture_logs() as logs:
+            damaged.setattr(Broker, "claim", refused)
+            await service.send("jobs", 1)
+
+            async def told() -> bool:
+                answer = await asyncio.to_thread(fetch, f"{service.url}/readyz")
+                return answer == (503, "queue jobs is out of order: hash value is not an integer\n")
+
+            await until_async(told)
+            assert (await asyncio.to_thread(fetch, f"{service.url}/livez"))[0] == 200
+        assert not [line for line in logs if "restarted" in line["event"]]
+        await until(lambda: ran == [1], 15)
 
 
 async def test_consumer_when_its_claims_hang_for_ever_then_probes_tell_and_the_watchdog_restarts_it(

@@ -36,7 +36,7 @@ LAYERS = (
     ),
     ("handlers", "executor", "held"),
     (
-        *("consumer", "lanes", "settling", "popper", "subscriber", "following", "scheduler"),
+        *("consumer", "lanes", "settling", "popper", "fault", "subscriber", "following", "scheduler"),
         *("sidecar", "leases", "lag", "watchdog", "reports", "fanout", "queue_streams"),
     ),
     ("web.*",),

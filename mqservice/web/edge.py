@@ -84,7 +84,7 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
     return problem("expectation-failed", "only 100-continue is known")
 
 
-def as_problem(request: web.Request, error: Exception) -> web.Response:
+def as_problem(request: web.BaseRequest, error: Exception) -> web.Response:
     """Return the answer for what a handler raised. One that nobody foresaw is logged here and answered 500."""
     match error:
         case Refusal():
@@ -107,13 +107,13 @@ async def nowhere(request: web.Request) -> web.StreamResponse:
     return as_problem(request, error)
 
 
-def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+def _of_aiohttp(request: web.BaseRequest, error: web.HTTPException) -> web.Response:
     allow = error.headers.get("Allow")
     code = _CODES.get(error.status, "malformed-request" if error.status < 500 else "internal")
     return problem(code, f"{request.method} {request.path}: {error.reason}", {"Allow": allow} if allow else None)
 
 
-def _of_ours(request: web.Request, error: MqError) -> web.Response:
+def _of_ours(request: web.BaseRequest, error: MqError) -> web.Response:
     if error.code not in PROBLEMS:
         return _fault(request, error)
     headers = None
@@ -122,6 +122,6 @@ def _of_ours(request: web.Request, error: MqError) -> web.Response:
     return problem(error.code, str(error), headers)
 
 
-def _fault(request: web.Request, error: Exception) -> web.Response:
+def _fault(request: web.BaseRequest, error: Exception) -> web.Response:
     log.error("request failed", method=request.method, path=request.path, request=request_id(request), exc_info=error)
     return problem("internal", f"this is a fault of the service; its log says more of request {request_id(request)}")

@@ -1,9 +1,10 @@
-"""HTTP as aiohttp reads it, but for its answer to what is not HTTP: a problem as everywhere.
+"""HTTP as aiohttp reads it, but for its answer to what is not HTTP, or has no path: a problem as everywhere.
 
-Such a request never reaches the application, so neither its middleware nor its signals see it.
+What is not HTTP never reaches the application, what has no path (`OPTIONS *`, `CONNECT`) none of its routes.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from mqservice.web.admission import Admission
-from mqservice.web.edge import complete_headers
+from mqservice.web.edge import as_problem, complete_headers
 from mqservice.web.problems import problem
 
 log = structlog.get_logger()
@@ -108,3 +109,11 @@ class Protocol(web.RequestHandler):
         complete_headers(request, response)
         response.force_close()
         return response
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Send an answer; that of aiohttp itself, to what is for no route, becomes a problem."""
+        if isinstance(resp, web.HTTPException):
+            resp = as_problem(request, resp)
+        return super().finish_response(request, resp, start_time)

@@ -220,7 +220,7 @@ class Broker:
         states = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
         if time.monotonic() - self._registered_at > _REGISTER_S:
             await self.register()
-        return [state.decode() for state in states]
+        return [state.decode(errors="replace") for state in states]
 
     async def _flush_pushes(self, bodies: Sequence[bytes]) -> list[int]:
         args = [secrets.token_hex(8), *bodies]

@@ -44,7 +44,7 @@ class Operations:
         """
         args = [message_id, int(self._queue.failure_ttl_s * 1000)]
         answer: bytes | None = await self._connections.run(scripts.CANCEL, self._key, args)
-        return answer.decode() if answer else None
+        return answer.decode(errors="replace") if answer else None
 
     async def replay(self, message_id: str) -> str | None:
         """Replay a dead message: dead → ready, with new budgets.
@@ -162,7 +162,8 @@ class Operations:
         args: list[Any] = [claim_token()]
         for message_id, delay_ms in zip(ids, delays_ms, strict=True):
             args += (message_id, delay_ms)
-        return [answer.decode() for answer in await self._connections.run(scripts.REPLAY, self._key, args)]
+        answers = await self._connections.run(scripts.REPLAY, self._key, args)
+        return [answer.decode(errors="replace") for answer in answers]
 
     async def _dead_ids(self, reason: str | None, since_ms: int, until_ms: int, limit: int) -> list[str]:
         redis, dead = self._connections.commands, keys.part(self._key, "dead")

@@ -92,4 +92,4 @@ class _Reads:
 
     async def _watch(self, ids: Sequence[str]) -> list[str | None]:
         answers = await self._connections.run(scripts.WATCH, self._queue.key, [self._channel, *ids])
-        return [answer.decode() if answer else None for answer in answers]
+        return [answer.decode(errors="replace") if answer else None for answer in answers]

@@ -81,8 +81,8 @@ async def measure(service: Service, client: redis.asyncio.Redis, messages: int) 
     began_at = time.perf_counter()
     deleted = await Operations(service._running()._redis(), queue).delete()
     delete_s = time.perf_counter() - began_at
-    left = [key for key in await client.keys("*") if await client.ttl(key) == -1]
     await service.stop()
+    left = [key for key in await client.keys("*") if await client.ttl(key) == -1]
     return {
         "messages": messages,
         "per_s": round(messages * 1.05 / took_s),

@@ -262,6 +262,15 @@ async def test_tombstones_when_they_are_no_number_then_no_claim_fails_half_way(
     assert await drained(queue) == {b"0", b"2"}
 
 
+async def test_state_when_it_is_no_text_then_cancel_replay_and_send_are_answered(
+    queue: Queue, redis_client: redis.asyncio.Redis
+) -> None:
+    await redis_client.hset(f"{{{K}}}:m:odd", mapping={"state": b"\x80", "sent": "1"})
+    assert await queue.operations.cancel("odd") == "\ufffd"
+    await queue.operations.replay("odd")
+    await queue.broker.send(Outgoing("odd", b"1"))
+
+
 async def test_entry_when_it_is_any_bytes_then_it_is_handled_or_a_dead_letter(
     queue: Queue, redis_client: redis.asyncio.Redis
 ) -> None:

@@ -278,7 +278,7 @@ PLANTED: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "redis above the broker": (
         {"consumer.py": "from redis.asyncio import Redis"},
-        ["consumer:1 imports redis: only connections, wires, tls, inspection, subscription, broker, bell, pop, embedded may"],
+        [f"consumer:1 imports redis: only {', '.join(ONLY_BY['redis'])} may"],
     ),
     "aiohttp below the web": (
         {"runtime.py": "def f():\n    from aiohttp import web"},

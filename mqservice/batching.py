@@ -31,17 +31,17 @@ class Batcher(Generic[Item, Answer]):
         self._waiting: deque[tuple[Item, int, asyncio.Future[Answer]]] = deque()
         self._flusher: asyncio.Task[None] | None = None
 
-    async def put(self, item: Item, size: int = 0) -> Answer:
-        """Hand in one item of `size` bytes and return its answer, after the flush that carried it.
+    def put(self, item: Item, size: int = 0) -> asyncio.Future[Answer]:
+        """Hand in one item of `size` bytes; its answer is there after the flush that carried it.
 
-        Cancelling the caller does not take the item out of a flush that is under way.
+        Cancelling who waits for it does not take the item out of a flush that is under way.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, size, future))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._run(), name=self._name)
             self._flusher.add_done_callback(self._ended)
-        return await future
+        return future
 
     @property
     def is_idle(self) -> bool:

@@ -10,7 +10,7 @@ answer.
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -102,7 +102,7 @@ class Broker:
         """Return what takes raw bodies off this queue at most once. The caller closes it."""
         return Pop(self._connections, self.queue, MARK)
 
-    async def send(self, message: Outgoing) -> str:
+    def send(self, message: Outgoing) -> Awaitable[str]:
         """Send one message: nothing → ready or scheduled. Return its state, or what stood in the way.
 
         `=state`: the id existed, in that state. `!id`: that unfinished message has the same unique key. `full`: the
@@ -111,15 +111,15 @@ class Broker:
         Returns only after Redis has it. Raises Unavailable when Redis stayed away for the deadline: it may have
         been sent; sending again with the same id is safe. OutOfMemory: nothing was kept.
         """
-        return await self._sends.put(message, len(message.body))
+        return self._sends.put(message, len(message.body))
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[str]:
         """Send messages as one: `full` for all or none. Answers and errors as `send`. 1 round trip."""
         return await self._send(messages, whole=True)
 
-    async def push(self, body: bytes) -> int:
+    def push(self, body: bytes) -> Awaitable[int]:
         """Push a raw body, as any Redis client could, and ring. Return the length of the ready list then."""
-        return await self._pushes.put(body, len(body))
+        return self._pushes.put(body, len(body))
 
     async def push_many(self, bodies: Sequence[bytes]) -> int:
         """Push raw bodies as one, and ring. Return the length of the ready list then. 1 round trip."""

@@ -65,7 +65,8 @@ class Content(NamedTuple):
 async def read_content(request: web.Request) -> Content:
     """Return the body of a single message. Raises Refusal."""
     kind = content_type(request)
-    body = await read(request, request.app[HTTP].body_limit)
+    limit = request.app[HTTP].body_limit
+    body = _read_now(request, limit) if request.content.is_eof() else await read(request, limit)
     if is_json(kind):
         check_json(body)
         return Content(body, "")
@@ -78,8 +79,13 @@ async def read(request: web.Request, limit: int) -> bytes:
     """Return the whole body. Raises Refusal: over `limit` bytes, too slow, compressed."""
     if not request.content.is_eof():
         return b"".join([chunk async for chunk in chunks(request, limit)])
+    return _read_now(request, limit)
+
+
+def _read_now(request: web.Request, limit: int) -> bytes:
+    """Return a body that came with its headers: no deadline to set, a sixth of a send's time. Raises Refusal."""
     _check_headers(request, limit)
-    body = request.content.read_nowait()  # it came with its headers: no deadline to set, a sixth of a send's time
+    body = request.content.read_nowait()
     if len(body) > limit:
         raise _too_large(limit)
     return body

@@ -352,10 +352,13 @@ class Consumer:
     async def _give_back(self, messages: Sequence[Held]) -> None:
         if not messages:
             return
-        await self._broker.release([held.receipt for held in messages])
+        try:
+            await self._broker.release([held.receipt for held in messages])
+            log.info("released", queue=self.queue.name, count=len(messages))
+        except OUTAGES as error:  # the leases expire
+            log.warning("not released", queue=self.queue.name, count=len(messages), error=str(error))
         for held in messages:
             self._let_go(held)
-        log.info("released", queue=self.queue.name, count=len(messages))
 
     def _part(self, run: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return asyncio.create_task(run, name=f"{name} {self.name}")

@@ -90,3 +90,18 @@ async def test_pop_when_a_message_has_a_record_then_its_body_is_handled_and_the_
         assert not await redis_client.exists(f"{{{K}}}:m:recorded")
     finally:
         await service.stop()
+
+
+async def test_pop_when_an_entry_names_no_record_of_ours_then_those_popped_with_it_are_handled(
+    config: Config, redis_client: Redis
+) -> None:
+    seen: list[str] = []
+    service = popping(config, seen)
+    await redis_client.set(f"{{{K}}}:m:m1", "a stranger's")
+    await redis_client.rpush(K, "first", b"\0mq:m1", b"\0mq:\xff\xfe", "last")
+    await service.start(Parts(http=False))
+    try:
+        await until(lambda: seen == ["first", "last"])
+        assert await redis_client.get(f"{{{K}}}:m:m1") == b"a stranger's"
+    finally:
+        await service.stop()

@@ -205,6 +205,26 @@ async def test_abandon_when_handlers_run_then_released_in_order_with_no_attempt_
     assert await redis_client.hmget(f"{{{K}}}:m:a", "state", "attempts", "crashes") == [b"ready", None, None]
 
 
+async def test_abandon_when_redis_refuses_the_release_then_the_consumer_ends_all_the_same(
+    make_broker: Callable[..., Broker], redis_client: Redis
+) -> None:
+    broker, started = make_broker(concurrency=1), []
+
+    async def execute(claimed: Claimed) -> Outcome:
+        started.append(claimed.receipt.id)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await broker.send(Outgoing("a", b"x"))
+    with capture_logs() as logs:
+        async with consuming(broker, execute) as consumer:
+            await until(lambda: started)
+            await redis_client.set(f"{{{K}}}:active", "a stranger's")
+            consumer.stop()
+            await consumer.abandon()
+    assert [line["count"] for line in logs if line["event"] == "not released"] == [1]
+
+
 async def test_abandon_when_a_handler_ignores_cancellation_then_left_behind_and_released(
     make_broker: Callable[..., Broker], redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

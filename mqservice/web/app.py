@@ -26,6 +26,7 @@ _EXAMPLES: Final = {
     "id": "order-42",
     "name": "nightly",
     "code": "queue-full",
+    "file": "palette.css",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from mqservice.web.html import CSS, page, text
+from mqservice.web.html import page, text
 from mqservice.web.openapi import DOCUMENT
 from mqservice.web.parameters import Duration
 from mqservice.web.problems import PROBLEMS, Kind, Refusal
@@ -56,11 +56,6 @@ async def problem(request: web.Request) -> web.Response:
     if kind is None:
         raise Refusal("not-found", f"no problem is called {code[:60]!r}; /problems lists all")
     return page(kind.title, _problem(code, kind))
-
-
-async def css(_request: web.Request) -> web.Response:
-    """Answer the style sheet of these pages."""
-    return web.Response(body=CSS, content_type="text/css", charset="utf-8", headers={"Cache-Control": "max-age=300"})
 
 
 def _intro(document: Mapping[str, Any], tags: list[str]) -> str:

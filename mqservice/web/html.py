@@ -1,7 +1,6 @@
 """Pages made by the server from its own tables: no script, no foreign host, nothing to build."""
 
 from html import escape
-from importlib.resources import files
 from typing import Final
 
 from aiohttp import web
@@ -13,13 +12,12 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title} · mqservice</title>
+<link rel="stylesheet" href="/static/palette.css">
 <link rel="stylesheet" href="/static/docs.css">
 <header><p class="name"><a href="/">mqservice</a></p><h1>{title}</h1></header>
 {body}
 </html>
 """
-
-CSS: Final = (files("mqservice.web") / "static" / "docs.css").read_bytes()
 
 
 def page(title: str, body: str) -> web.Response:

@@ -145,6 +145,8 @@ def _path_parameter(name: str) -> dict[str, Any]:
         schema["pattern"] = CHANNEL_PATTERN
     if name == "code":
         schema = {"type": "string", "enum": list(PROBLEMS)}
+    if name == "file":
+        schema = {"type": "string", "pattern": "^[A-Za-z0-9./-]+$"}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 

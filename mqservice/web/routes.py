@@ -13,6 +13,7 @@ from mqservice.queue_streams import Skipped, StateEvent
 from mqservice.queue_views import QueueView
 from mqservice.schedules import ScheduleView
 from mqservice.web import (
+    assets,
     batches,
     channels,
     docs,
@@ -97,6 +98,7 @@ _SCHEDULE_BODY: Final = Body(
 
 _ACCEPTED: Final = Answer("Redis has it.", Accepted)
 _PAGE: Final = Answer("The page.", HTML)
+_UNCHANGED: Final = Answer("It is as the client has it.")
 _BACK: Final = {
     302: Answer("It was sent; back to the start page.", None, ("Location",)),
     503: Answer("Prefetched: nothing was sent, or Redis is away.", TEXT),
@@ -271,13 +273,13 @@ ROUTES: Final = (
     Route("GET", "/docs", docs.index, "service", {200: _PAGE}, access="open"),
     Route("GET", "/problems", docs.problems, "service", {200: _PAGE}, access="open"),
     Route("GET", "/problems/{code}", docs.problem, "service", {200: _PAGE}, problems=("not-found",), access="open"),
-    Route("GET", "/static/docs.css", docs.css, "service", {200: Answer("The style sheet.", "text/css")}, access="open"),
+    Route("GET", "/dashboard", pages.dashboard, "service", {200: _PAGE, 304: _UNCHANGED}, access="open"),
+    Route(
+        "GET", "/static/{file:.+}", assets.static, "service",
+        {200: Answer("The file.", "*/*"), 304: _UNCHANGED}, problems=("not-found",), access="open",
+    ),
     Route("GET", "/", pages.index, "tutorial", {200: _PAGE}, access="open"),
     Route("HEAD", "/", pages.index, "tutorial", {200: Answer("As GET, without the page.")}, access="open"),
-    Route(
-        "GET", "/static/index.css", pages.index_css, "tutorial", {200: Answer("The style sheet.", "text/css")},
-        access="open",
-    ),
     Route("GET", "/prodcons", pages.prodcons, "tutorial", _BACK, access="send", filters_queues=True),
     Route("HEAD", "/prodcons", pages.prodcons, "tutorial", _BACK, access="send", filters_queues=True),
     Route("GET", "/pubsub", pages.pubsub, "tutorial", _BACK, access="send"),

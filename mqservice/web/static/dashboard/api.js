@@ -1,0 +1,52 @@
+// The public API, as anybody may use it, and the curl lines that do the same.
+import { set, state } from "./store.js";
+
+export class Problem extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? problem.title ?? String(status));
+    this.status = status;
+    this.code = problem.type?.split("/").pop() ?? "";
+  }
+}
+
+// Returns the JSON of an answer, null of an empty one. Throws Problem; of status 0 when nobody answered.
+export async function api(method, path, { body, type, headers } = {}) {
+  const options = { method, body, headers: { ...(type && { "Content-Type": type }), ...headers } };
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    throw new Problem(0, { detail: error.message });
+  }
+  const text = await response.text();
+  const found = text && /json/.test(response.headers.get("Content-Type")) ? JSON.parse(text) : null;
+  if (response.ok) return found;
+  if (response.status === 401 && path !== "/v1/session") set({ login: true });
+  throw new Problem(response.status, found ?? {});
+}
+
+export const messagePath = (queue, id) => `/v1/queues/${queue}/messages${id ? `/${id}` : ""}`;
+export const pagePath = (queue, id) => `#/queues/${queue}${id ? `/messages/${id}` : ""}`;
+
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+// The curl line of a request. A body that is no JSON goes as text, byte for byte.
+export function curl(method, path, { body, type } = {}) {
+  const parts = ["curl"];
+  if (method !== (body === undefined ? "GET" : "POST")) parts.push("-X", method);
+  if (state.session?.name) parts.push('-H "Authorization: Bearer $MQSERVICE_TOKEN"');
+  parts.push(quoted(location.origin + path));
+  if (body !== undefined && type === "application/json") parts.push("--json", quoted(body));
+  else if (body !== undefined) parts.push("-H", quoted(`Content-Type: ${type}`), "--data-binary", quoted(body));
+  return parts.join(" ");
+}
+
+// The media type that text is sent as.
+export function typeOf(text) {
+  try {
+    JSON.parse(text);
+    return "application/json";
+  } catch {
+    return "text/plain";
+  }
+}

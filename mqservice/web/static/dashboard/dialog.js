@@ -1,0 +1,48 @@
+// Asks before something that cannot be undone: how many it concerns, and the name of the queue, typed.
+import { count } from "./format.js";
+import { html, useEffect, useRef, useState } from "./html.js";
+import { t } from "./i18n.js";
+import { set, state } from "./store.js";
+
+// `act(choice)` is called when the name was typed. `choices`: {state: how many}, of which one is chosen.
+export const confirm = (dialog) => set({ dialog });
+
+export function Dialog() {
+  const asked = state.dialog;
+  const element = useRef();
+  const [typed, setTyped] = useState("");
+  const [choice, setChoice] = useState("");
+  useEffect(() => {
+    if (!asked) return;
+    setTyped("");
+    setChoice(asked.chosen);
+    element.current.showModal();
+  }, [asked]);
+  if (!asked) return null;
+  const close = () => set({ dialog: null });
+  const many = asked.choices[choice || asked.chosen];
+  const submit = (event) => {
+    event.preventDefault();
+    close();
+    asked.act(choice);
+  };
+  return html`<dialog ref=${element} onClose=${close} aria-labelledby="asked">
+    <form onSubmit=${submit}>
+      <h2 id="asked">${t(asked.title, { queue: asked.queue })}</h2>
+      ${Object.keys(asked.choices).length > 1 && html`
+        <label>${t("messages")}
+          <select value=${choice} onChange=${(event) => setChoice(event.target.value)}>
+            ${Object.entries(asked.choices).map(([name, its]) => html`<option value=${name}>${t(`state.${name}`)} (${count(its)})</option>`)}
+          </select>
+        </label>`}
+      <p>${t(asked.text, { count: count(many), state: t(`state.${choice || asked.chosen}`) })}</p>
+      <label>${t("type-name", { queue: asked.queue })}
+        <input autofocus autocomplete="off" spellcheck=${false} value=${typed} onInput=${(event) => setTyped(event.target.value)} />
+      </label>
+      <div class="actions">
+        <button type="button" onClick=${close}>${t("back")}</button>
+        <button class="danger" disabled=${typed !== asked.queue || !many}>${t(asked.verb, { count: count(many) })}</button>
+      </div>
+    </form>
+  </dialog>`;
+}

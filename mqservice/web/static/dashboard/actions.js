@@ -21,7 +21,7 @@ async function attempt(method, path, said) {
 
 export async function pause(queue, wanted) {
   const verb = wanted ? "pause" : "resume";
-  if (await attempt("POST", `/v1/queues/${queue.name}/${verb}`, () => t(`${verb}d`, { queue: queue.name }))) {
+  if (await attempt("POST", `/v1/queues/${queue.name}/${verb}`, () => t(`said.${verb}`, { queue: queue.name }))) {
     showPaused(queue.name, wanted);
   }
 }
@@ -38,23 +38,31 @@ export function replayAll({ name, counts }, done = () => {}) {
     const path = `/v1/queues/${name}/replay?limit=${MOST}`;
     if (await attempt("POST", path, ({ replayed }) => t("replayed", { count: count(replayed) }))) done();
   };
-  confirm({ title: "replay-title", text: "replay-text", verb: "replay-verb", queue: name, choices: { dead: counts.dead }, chosen: "dead", act });
+  confirm({ title: "replay-title", text: "replay-text", verb: "replay-verb", queue: name, choices: ({ dead }) => ({ dead }), counts, chosen: "dead", act });
 }
 
 export function purge({ name, counts }, chosen, done = () => {}) {
-  const { ready, scheduled, dead } = counts;
   const act = async (choice) => {
     const path = `${messagePath(name)}?state=${choice}`;
     if (await attempt("DELETE", path, ({ deleted }) => t("purged", { count: count(deleted) }))) done();
   };
-  confirm({ title: "purge-title", text: "purge-text", verb: "purge-verb", queue: name, choices: { ready, scheduled, dead }, chosen, act });
+  confirm({ title: "purge-title", text: "purge-text", verb: "purge-verb", queue: name, choices: ({ ready, scheduled, dead }) => ({ ready, scheduled, dead }), counts, chosen, act });
+}
+
+function remove({ name, counts }) {
+  const act = async () => {
+    if (await attempt("DELETE", `/v1/queues/${name}`, () => t("deleted", { queue: name }))) location.hash = "#/";
+  };
+  const all = ({ ready, active, scheduled, dead }) => ({ all: ready + active + scheduled + dead });
+  confirm({ title: "delete-title", text: "delete-text", verb: "delete-verb", queue: name, choices: all, counts, chosen: "all", act });
 }
 
 export const replay = ({ queue, id }) => attempt("POST", `${messagePath(queue, id)}/replay`, () => t("replayed", { count: 1 }));
 
-export const cancel = ({ queue, id }) => attempt("DELETE", messagePath(queue, id), ({ state }) => t(state));
+export const cancel = ({ queue, id }) => attempt("DELETE", messagePath(queue, id), ({ state }) => t(`said.${state}`));
 
-export function QueueActions({ queue, done }) {
+// `whole`: with what ends the queue itself.
+export function QueueActions({ queue, done, whole = false }) {
   if (!can("admin")) return null;
   const { ready, scheduled, dead } = queue.counts;
   const about = (verb) => `${t(verb)}: ${queue.name}`;
@@ -64,5 +72,6 @@ export function QueueActions({ queue, done }) {
     <button type="button" aria-label=${about(verb)} onClick=${() => pause(queue, !queue.paused)}>${t(verb)}</button>
     <button type="button" aria-label=${about("replay-dead")} disabled=${!dead} onClick=${() => replayAll(queue, done)}>${t("replay-dead")}</button>
     <button type="button" class="danger" aria-label=${about("purge")} disabled=${!(ready + scheduled + dead)} onClick=${() => purge(queue, fullest, done)}>${t("purge")}</button>
+    ${whole && html`<button type="button" class="danger" onClick=${() => remove(queue)}>${t("delete")}</button>`}
   </div>`;
 }

@@ -19,11 +19,15 @@ export async function api(method, path, { body, type, headers } = {}) {
     throw new Problem(0, { detail: error.message });
   }
   const text = await response.text();
-  const found = text && /json/.test(response.headers.get("Content-Type")) ? JSON.parse(text) : null;
+  const found = text && /json/.test(response.headers.get("Content-Type")) ? parse(text) : null;
   if (response.ok) return found;
   if (response.status === 401 && path !== "/v1/session") set({ login: true });
   throw new Problem(response.status, found ?? {});
 }
+
+// JSON, with whole numbers beyond 2^53 kept to the last digit where the browser can: ids are often such.
+const exact = (_, value, { source } = {}) => (Number.isInteger(value) && !Number.isSafeInteger(value) && source && JSON.rawJSON ? JSON.rawJSON(source) : value);
+export const parse = (text) => JSON.parse(text, exact);
 
 export const messagePath = (queue, id) => `/v1/queues/${queue}/messages${id ? `/${id}` : ""}`;
 export const pagePath = (queue, id) => `#/queues/${queue}${id ? `/messages/${id}` : ""}`;

@@ -8,6 +8,7 @@ export let language = "en";
 
 // The text of a key; {name} in it becomes `values.name`.
 export function t(key, values = {}) {
+  if (!(key in words)) console.error(`no word for ${key}`);
   return (words[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 

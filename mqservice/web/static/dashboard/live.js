@@ -1,6 +1,6 @@
 // The one event stream of this tab: the numbers, or a channel that is being followed; the numbers are then asked for.
 // Closed while the tab is hidden or paused. A caller that is restricted to some queues has no stream: it asks, too.
-import { api } from "./api.js";
+import { api, parse } from "./api.js";
 import { set, state } from "./store.js";
 
 const AGAIN_MS = 2000;
@@ -55,7 +55,7 @@ function reopen() {
 function open(path, handlers) {
   source = new EventSource(path);
   for (const [name, handle] of Object.entries(handlers)) {
-    source.addEventListener(name, (event) => handle(JSON.parse(event.data), event.lastEventId));
+    source.addEventListener(name, (event) => handle(parse(event.data), event.lastEventId));
   }
   source.onopen = () => set({ link: "live" });
   source.onerror = () => {

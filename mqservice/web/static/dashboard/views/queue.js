@@ -21,7 +21,7 @@ export function QueuePage({ name, query }) {
     <div class="title">
       <h1 tabindex="-1"><small>${t("queue")}</small> ${name}</h1>
       ${queue && html`<${QueueBadge} queue=${queue} /> <span class="soft">${t("consumers")}: ${count(queue.consumers)}</span>
-        <${QueueActions} queue=${queue} />`}
+        <${QueueActions} queue=${queue} whole />`}
     </div>
     ${queue ? html`<${Tiles} totals=${totals(queue)} /><${Chart} path=${`/v1/queues/${name}/stats`} rates=${queue.rates} />` : html`<p class="none">${t("no-queue", { queue: name })}</p>`}
     <${Card} title=${t("messages")}>

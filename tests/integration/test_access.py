@@ -28,6 +28,7 @@ NAMES = {
     "id": "nobody",
     "name": "nightly",
     "code": "queue-full",
+    "file": "palette.css",
 }
 SCHEDULE = {"queue": "mine", "every": 3600}
 IDS = [f"{route.method} {route.plain_path}" for route in ROUTES]

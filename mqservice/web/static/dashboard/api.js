@@ -36,13 +36,14 @@ const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 // The curl line of a request. A body that is no JSON goes as text, byte for byte.
 export function curl(method, path, { body, type } = {}) {
-  const parts = ["curl"];
+  const parts = [];
   if (method !== (body === undefined ? "GET" : "POST")) parts.push("-X", method);
   if (state.session?.name) parts.push('-H "Authorization: Bearer $MQSERVICE_TOKEN"');
   parts.push(quoted(location.origin + path));
-  if (body !== undefined && type === "application/json") parts.push("--json", quoted(body));
-  else if (body !== undefined) parts.push("-H", quoted(`Content-Type: ${type}`), "--data-binary", quoted(body));
-  return parts.join(" ");
+  const line = `curl ${parts.join(" ")}`;
+  if (body === undefined) return line;
+  if (type === "application/json") return `${line} \\\n  --json ${quoted(body)}`;
+  return `${line} \\\n  -H ${quoted(`Content-Type: ${type}`)} --data-raw ${quoted(body)}`;
 }
 
 // The media type that text is sent as.

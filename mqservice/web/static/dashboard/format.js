@@ -12,7 +12,7 @@ function number(value, options) {
 
 export const count = (value) => (value === null || value === undefined ? NONE : number(value, { maximumFractionDigits: 0 }));
 export const rate = (value) => number(value, value > 0 && value < 10 ? { minimumFractionDigits: 1, maximumFractionDigits: 1 } : { maximumFractionDigits: 0 });
-export const millis = (value) => (value === null || value === undefined ? NONE : number(value, { maximumSignificantDigits: value < 1000 ? 2 : 21, maximumFractionDigits: 0 }));
+export const millis = (value) => (value === null || value === undefined ? NONE : number(value, value < 10 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 0 }));
 export const megabytes = (bytes) => `${number(bytes / 2 ** 20, { maximumFractionDigits: bytes < 2 ** 24 ? 1 : 0 })} MB`;
 
 const SPANS = [["day", 86400], ["hour", 3600], ["minute", 60]];
@@ -35,7 +35,7 @@ export function clock(moment) {
   return moment ? asDate(moment).toLocaleTimeString(language, { hour12: false }) : NONE;
 }
 
-// Date and time to the millisecond, where the reader is.
+// Date and time, where the reader is.
 export function full(moment) {
   if (!moment) return NONE;
   const options = { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" };

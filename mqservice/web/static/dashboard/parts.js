@@ -29,9 +29,9 @@ export function Table({ columns, rows, id, empty }) {
   if (!rows.length) return html`<p class="none">${empty}</p>`;
   const shown = (column) => `${column.num ? "num" : ""} ${column.wide ? "wide" : ""}`;
   return html`<table>
-    <thead><tr>${columns.map((column) => html`<th scope="col" class=${shown(column)}>${column.key && t(column.key)}</th>`)}</tr></thead>
+    <thead><tr>${columns.map((column) => html`<th scope="col" class=${shown(column)}>${t(column.key)}</th>`)}</tr></thead>
     <tbody>${rows.map((row) => html`<tr key=${id(row)}>
-      ${columns.map((column) => html`<td class=${shown(column)} data-label=${column.key && t(column.key)}>${column.cell(row)}</td>`)}
+      ${columns.map((column) => html`<td class=${shown(column)} data-label=${t(column.key)}>${column.cell(row)}</td>`)}
     </tr>`)}</tbody>
   </table>`;
 }

@@ -15,7 +15,7 @@ export function ChannelTable({ channels }) {
     { key: "channel", wide: true, cell: (channel) => html`<a class="strong" href=${address(channel.name)}>${channel.name}</a>` },
     { key: "receivers", num: true, cell: (channel) => count(channel.receivers) },
     { key: "published", num: true, cell: (channel) => rate(channel.in_per_s) },
-    { key: "", cell: (channel) => html`<a class="button" href=${address(channel.name)} aria-label=${`${t("tail")}: ${channel.name}`}>${t("tail")}</a>` },
+    { key: "actions", num: true, cell: (channel) => html`<a class="button" href=${address(channel.name)} aria-label=${`${t("tail")}: ${channel.name}`}>${t("tail")}</a>` },
   ];
   return html`<${Table} columns=${columns} rows=${channels} id=${(channel) => channel.name} empty=${t("no-channels")} />`;
 }
@@ -50,10 +50,10 @@ function Tail({ name }) {
   }, []);
   const more = html`<button type="button" disabled=${!lines.length} onClick=${clear}>${t("clear")}</button>`;
   return html`<${Card} title=${t("tail-of", { name })} more=${more} kind="tail">
-    <ol class="lines" tabindex="0" role="log" aria-label=${t("tail-of", { name })}>
-      ${!lines.length && html`<li class="soft">${t("tail-empty")}</li>`}
-      ${lines.map((line) => html`<li key=${line.number}><time>${clock(line.at)}</time> ${text(line, name)}</li>`)}
-    </ol>
+    <div class="lines" tabindex="0" role="log" aria-label=${t("tail-of", { name })}>
+      ${!lines.length && html`<p class="soft">${t("tail-empty")}</p>`}
+      ${lines.map((line) => html`<p key=${line.number}><time>${clock(line.at)}</time> ${text(line, name)}</p>`)}
+    </div>
   </${Card}>`;
 }
 

@@ -47,7 +47,7 @@ function columns(state) {
   const shown = [
     { key: "id", wide: true, cell: (its) => its.id ? html`<a class="mono" href=${pagePath(its.queue, its.id)}>${its.id}</a>` : html`<span class="soft">${t("raw")}</span>` },
     { key: time, cell: (its) => its[time] && html`<time datetime=${its[time]} title=${full(its[time])}>${ago(its[time], now)}</time>` },
-    { key: "attempts", num: true, cell: (its) => count(its.attempts_used ?? 0) },
+    { key: "deliveries", num: true, cell: (its) => count(its.deliveries ?? 0) },
   ];
   if (state === "active") shown.push({ key: "progress", num: true, cell: (its) => its.progress && `${Math.round(its.progress.fraction * 100)} %` });
   if (state === "dead") shown.push({ key: "error", wide: true, cell: (its) => html`<span class="text-red">${its.error ? brief(`${its.error.type}: ${its.error.text}`) : its.reason}</span>` });

@@ -85,7 +85,7 @@ function Outcome({ message }) {
 // What happened, in order; each failed attempt with how long it ran, and its traceback when it is opened.
 function Timeline({ message }) {
   const { attempts = [], attempts_used = 0, state, sent_at, due_at, claimed_at, finished_at, by } = message;
-  const skipped = attempts_used - attempts.length - (state === "done" ? 1 : 0);
+  const skipped = attempts_used - attempts.length;
   return html`<ol class="timeline">
     <${Moment} at=${sent_at} tone="">${t("sent")}</${Moment}>
     ${skipped > 0 && attempts.length >= 10 && html`<li class="soft">${t("earlier-attempts", { count: skipped })}</li>`}

@@ -62,7 +62,7 @@ function QueueTable({ queues }) {
     number("oldest", (queue) => age(queue.oldest_s)),
     number("consumers", (queue) => count(queue.consumers)),
   ];
-  if (can("admin")) columns.push({ key: "actions", wide: true, cell: (queue) => html`<${QueueActions} queue=${queue} />` });
+  if (can("admin")) columns.push({ key: "actions", num: true, wide: true, cell: (queue) => html`<${QueueActions} queue=${queue} />` });
   return html`<${Table} columns=${columns} rows=${queues} id=${(queue) => queue.name} empty=${t("no-queues")} />`;
 }
 

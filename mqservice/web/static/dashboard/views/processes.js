@@ -10,7 +10,7 @@ const slow = (ms, most) => html`<span class=${ms > most ? "text-amber" : ""}>${m
 export function ProcessTable({ processes }) {
   const now = state.numbers.at_ms;
   const columns = [
-    { key: "process", wide: true, cell: (its) => html`<span class="strong">${its.host}</span> <span class="soft">${its.pid}</span>` },
+    { key: "process", wide: true, cell: (its) => html`<span><span class="strong">${its.host}</span> <span class="soft">${its.pid}</span></span>` },
     { key: "uptime", num: true, cell: (its) => span(Math.max(0, Math.floor((now - its.started_at_ms) / 1000))) },
     { key: "held", num: true, cell: (its) => count(its.held) },
     { key: "lag", num: true, cell: (its) => slow(its.loop_lag_ms, 100) },

@@ -21,7 +21,7 @@ export function ScheduleTable({ whole = false }) {
   const columns = [
     { key: "schedule", wide: true, cell: (its) => html`<span class="strong">${its.name}</span>` },
     { key: "queue", cell: (its) => html`<a href=${pagePath(its.queue)}>${its.queue}</a>` },
-    { key: "when", cell: (its) => its.cron ? html`<code>${its.cron}</code> <span class="soft">${its.tz}</span>` : t("every", { span: span(its.every) }) },
+    { key: "when", wide: true, cell: (its) => its.cron ? html`<span><code>${its.cron}</code> <span class="soft">${its.tz}</span></span>` : t("every", { span: span(its.every) }) },
     { key: "next", cell: (its) => its.paused ? html`<${Badge} tone="amber">${t("paused")}</${Badge}>` : html`<time datetime=${its.next[0]} title=${full(its.next[0])}>${ago(its.next[0], now)}</time>` },
   ];
   if (whole) {

@@ -53,7 +53,7 @@ export function SendPanel({ queue, channel, onSent }) {
       <textarea rows="3" spellcheck=${false} value=${body} onInput=${(event) => setBody(event.target.value)}></textarea>
     </label>
     <div class="row end">
-      <button class="primary">${t(channel ? "publish" : "send")}</button>
+      <button class="primary">${t(channel ? "publish" : "send-verb")}</button>
       <output>${sent && html`<${Sent} sent=${sent} queue=${name} />`}</output>
     </div>
     <p class="soft">${t("same-in-terminal")}</p>

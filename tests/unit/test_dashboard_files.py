@@ -68,6 +68,14 @@ def test_sources_when_read_then_they_name_no_foreign_host_and_need_no_inline_sty
         assert not re.search(r"https?://|\beval\(|new Function|innerHTML|\sstyle=|\son[a-z]+=\"", text), path
 
 
+def test_index_when_read_then_it_asks_for_every_module_at_once_not_level_by_level() -> None:
+    index = (DASHBOARD / "index.html").read_text()
+    asked = set(re.findall(r"(?:modulepreload\" href|module\" src)=\"/static/dashboard/([^\"]+)", index))
+    scripts = {"boot.js", "vendor/uPlot.iife.min.js"}  # before the first paint; when a chart is drawn
+
+    assert asked | scripts == {str(path.relative_to(DASHBOARD)) for path in DASHBOARD.rglob("*.*js")}
+
+
 def test_policy_when_read_then_it_lets_nothing_in_but_our_own_files() -> None:
     assert "unsafe" not in _DASHBOARD_CSP
     assert "default-src 'none'" in _DASHBOARD_CSP

@@ -1,16 +1,23 @@
 // Starts the page: words first, then who one is, then the stream; draws everything again whenever the store changes.
 import { api } from "./api.js";
 import { App } from "./app.js";
-import { html, render, useEffect, useState } from "./html.js";
+import { html, render } from "./html.js";
 import { preferred, speak } from "./i18n.js";
 import * as live from "./live.js";
 import { watch } from "./router.js";
 import { onChange, set, state } from "./store.js";
 
-function Root() {
-  const [, draw] = useState(0);
-  useEffect(() => onChange(() => draw((drawn) => drawn + 1)), []);
-  return html`<${App} onSession=${begin} />`;
+let due = false;
+
+// Once for all changes of a turn, and never in the middle of drawing.
+function drawSoon() {
+  if (!due) queueMicrotask(draw);
+  due = true;
+}
+
+function draw() {
+  due = false;
+  render(html`<${App} onSession=${begin} />`, document.body);
 }
 
 function begin(session) {
@@ -30,5 +37,6 @@ async function whoAmI() {
 const session = whoAmI();
 await speak(preferred());
 watch();
-render(html`<${Root} />`, document.body);
+onChange(drawSoon);
+draw();
 await session;

@@ -11,17 +11,14 @@ export const state = {
   dialog: null, // what is asked, see dialog.js
 };
 
-const listeners = new Set();
+let changed = () => {};
 
 export function set(changes) {
   Object.assign(state, changes);
-  for (const listener of listeners) listener();
+  changed();
 }
 
-export function onChange(listener) {
-  listeners.add(listener);
-  return () => listeners.delete(listener);
-}
+export const onChange = (call) => (changed = call);
 
 export const can = (scope) => state.session?.scopes.includes(scope) ?? false;
 export const queueNamed = (name) => state.numbers?.queues.find((queue) => queue.name === name);

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,10 +91,12 @@ async def open_page(browser: Browser, served: Served, request: pytest.FixtureReq
     yield open_page
     for number, context in enumerate(contexts):
         for page in context.pages:
-            await page.screenshot(path=_screenshot(request.node.name, number), full_page=True)
+            await shoot(page, f"{request.node.name}-{number}")
         await context.close()
     assert complaints == []
 
 
-def _screenshot(test: str, number: int) -> Path:
-    return SCREENSHOTS / f"{re.sub('[^a-z0-9]+', '-', test.lower())[:120]}-{number}.png"
+async def shoot(page: Page, name: str) -> None:
+    """Keep what the page looks like, for people to look at."""
+    path = SCREENSHOTS / f"{re.sub('[^a-z0-9]+', '-', name.lower())[:120]}.png"
+    await page.screenshot(path=path, full_page=True)

@@ -12,7 +12,7 @@ from playwright.async_api import Page, expect
 from mqservice.embedded import EmbeddedServer
 from tests.processes import Served, serving
 from tests.waiting import until_async
-from tests.web.conftest import OpenPage
+from tests.web.conftest import OpenPage, shoot
 from tests.web.test_page import violations
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -96,6 +96,7 @@ async def test_banner_when_redis_is_away_then_it_says_so_until_it_is_back(
             try:
                 await expect(page.get_by_role("alert").filter(has_text="Redis has been away")).to_be_visible()
                 await expect(page.locator(".link.away")).to_be_visible()
+                await shoot(page, "redis-away")
                 assert await violations(page) == []
             finally:
                 os.kill(pid, signal.SIGCONT)

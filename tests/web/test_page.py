@@ -1,6 +1,7 @@
 """How the dashboard loads and looks: languages, colours, widths, keyboard, accessibility."""
 
 import json
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.processes import Served, serving
-from tests.web.conftest import OpenPage
+from tests.web.conftest import OpenPage, shoot
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -60,14 +61,17 @@ async def test_page_when_opened_then_the_numbers_at_a_glance_and_a_chart_that_mo
 async def test_page_when_nothing_was_ever_sent_then_it_teaches_four_curl_lines(
     open_page: OpenPage, other_url: str
 ) -> None:
-    with serving(other_url) as fresh:
+    with serving(other_url, "--no-consumers") as fresh:
         page = await open_page(base=fresh.started().url, ends=True)
 
         await expect(page.locator(".steps pre")).to_have_count(4)
-        for line in await page.locator(".steps pre").all_inner_texts():
-            assert line.startswith("curl ")
-            assert fresh.url in line
+        await shoot(page, "empty")
         assert await violations(page) == []
+        lines = await page.locator(".steps pre").all_inner_texts()
+        assert all(line.startswith("curl ") and fresh.url in line for line in lines)
+        subprocess.run(["sh", "-c", lines[0]], capture_output=True, timeout=10, check=True)
+        await expect(page.locator("td .badge")).to_have_text("no consumers")
+        await expect(page.locator(".steps")).to_have_count(0)
 
 
 async def test_language_when_switched_then_all_is_chinese_and_stays_so(open_page: OpenPage) -> None:

@@ -124,11 +124,11 @@ async def test_dead_letters_when_all_are_replayed_then_it_asks_for_the_name_and_
     await page.request.delete(f"{served.url}/v1/queues/mails/messages?state=dead")
     await dead(page, served, 2)
     await page.get_by_role("button", name="Replay dead").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("2 dead messages")
+    await expect(page.get_by_role("dialog")).to_contain_text("each with all its attempts: 2.")
     await page.get_by_role("dialog").get_by_role("textbox").fill("mail")
     await expect(page.get_by_role("dialog").get_by_role("button", name="Replay 2")).to_be_disabled()
     await page.get_by_role("dialog").get_by_role("textbox").fill("")
-    await confirm(page, "mails", "Replay 2 messages")
+    await confirm(page, "mails", "Replay 2")
 
     await expect(toast(page)).to_have_text("Replayed: 2")
 
@@ -141,11 +141,11 @@ async def test_queue_when_purged_then_it_asks_for_state_and_name_and_escape_goes
         await send(page, served, "echo", n, "?delay=1h")
     purge = page.get_by_role("button", name="Purge")
     await purge.click()
-    await expect(page.get_by_role("dialog")).to_contain_text("3 messages (scheduled) will be deleted")
+    await expect(page.get_by_role("dialog")).to_contain_text("to be deleted (scheduled): 3.")
     await page.keyboard.press("Escape")
     await expect(page.get_by_role("dialog")).to_have_count(0)
     await purge.click()
-    await confirm(page, "echo", "Delete 3 messages")
+    await confirm(page, "echo", "Delete 3")
 
     await expect(toast(page)).to_have_text("Deleted: 3")
     assert (await view(page, served, "echo"))["counts"]["scheduled"] == 0

@@ -35,15 +35,14 @@ export const pagePath = (queue, id) => `#/queues/${queue}${id ? `/messages/${id}
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 // The curl line of a request. A body that is no JSON goes as text, byte for byte.
-export function curl(method, path, { body, type } = {}) {
-  const parts = [];
-  if (method !== (body === undefined ? "GET" : "POST")) parts.push("-X", method);
-  if (state.session?.name) parts.push('-H "Authorization: Bearer $MQSERVICE_TOKEN"');
-  parts.push(quoted(location.origin + path));
-  const line = `curl ${parts.join(" ")}`;
-  if (body === undefined) return line;
-  if (type === "application/json") return `${line} \\\n  --json ${quoted(body)}`;
-  return `${line} \\\n  -H ${quoted(`Content-Type: ${type}`)} --data-raw ${quoted(body)}`;
+export function curl(method, path, { body, type = "application/json" } = {}) {
+  const words = ["curl"];
+  if (path.endsWith("/events")) words.push("-N");
+  if (method !== (body === undefined ? "GET" : "POST")) words.push("-X", method);
+  const lines = [[...words, quoted(location.origin + path)].join(" ")];
+  if (state.session?.name) lines.push('-H "Authorization: Bearer $MQSERVICE_TOKEN"');
+  if (body !== undefined) lines.push(type === "application/json" ? `--json ${quoted(body)}` : `-H ${quoted(`Content-Type: ${type}`)} --data-raw ${quoted(body)}`);
+  return lines.join(" \\\n  ");
 }
 
 // The media type that text is sent as.

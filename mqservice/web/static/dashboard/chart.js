@@ -37,9 +37,10 @@ function options(width) {
   return {
     width,
     height: 180,
+    padding: [8, 28, 0, 0],
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
+    scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 2)] } },
     axes: [{ ...axis, space: 90, size: 28, values: time }, { ...axis, size: 52, values: (_, splits) => splits.map(rate) }],
     series: [{}, ...SERIES.map(([, role], at) => ({ stroke: colour(role), width: 2, points: { show: false }, ...(at === 2 && { dash: [4, 3] }) }))],
   };

@@ -23,6 +23,9 @@ export const onChange = (call) => (changed = call);
 export const can = (scope) => state.session?.scopes.includes(scope) ?? false;
 export const queueNamed = (name) => state.numbers?.queues.find((queue) => queue.name === name);
 
+// Where an example goes: to the demo's queue, or to any.
+export const firstQueue = () => (queueNamed("echo") ?? state.numbers?.queues[0])?.name ?? "echo";
+
 let fading;
 export function toast(text, bad = false) {
   set({ toast: { text, bad } });

@@ -1,12 +1,12 @@
 // Everything at a glance.
 import { QueueActions } from "../actions.js";
-import { pagePath } from "../api.js";
+import { curl, messagePath, pagePath } from "../api.js";
 import { Chart } from "../chart.js";
 import { count, megabytes, millis, rate, span } from "../format.js";
 import { html } from "../html.js";
 import { t } from "../i18n.js";
 import { age, Card, Command, QueueBadge, Table, Tile } from "../parts.js";
-import { can, state } from "../store.js";
+import { can, firstQueue, state } from "../store.js";
 import { ChannelTable } from "./channels.js";
 import { ProcessTable } from "./processes.js";
 import { ScheduleTable } from "./schedules.js";
@@ -20,7 +20,7 @@ export function Overview() {
     <h1 tabindex="-1" class="unseen">${t("overview")}</h1>
     <${Tiles} totals=${numbers.totals} />
     ${whole && html`<${Chart} path="/v1/stats" rates=${numbers.totals} />`}
-    ${isNew(numbers) && html`<${FirstSteps} />`}
+    ${isNew(numbers) && can("send") && html`<${FirstSteps} />`}
     <${Card} title=${t("queues")}><${QueueTable} queues=${numbers.queues} /></${Card}>
     <div class="pair">
       ${whole && html`<${Card} title=${t("channels")}><${ChannelTable} channels=${numbers.channels} /></${Card}>`}
@@ -72,13 +72,16 @@ const Redis = ({ redis }) => html`<span class="soft">Redis ${redis.version} · $
 const isNew = ({ queues }) => queues.every(({ counts, rates }) => rates.in_per_s === 0 && Object.values(counts).every((many) => many === 0));
 
 function FirstSteps() {
-  const { origin } = location;
+  const path = messagePath(firstQueue());
+  const body = '{"hello": "world"}';
   const steps = [
-    ["step-send", `curl '${origin}/v1/queues/echo/messages' --json '{"hello": "world"}'`],
-    ["step-wait", `curl '${origin}/v1/queues/echo/messages?wait=5' --json '{"hello": "world"}'`],
-    ["step-follow", `curl -N '${origin}/v1/channels/prices/events'`],
-    ["step-publish", `curl '${origin}/v1/channels/prices/messages' --json '{"price": 7}'`],
+    ["step-send", curl("POST", path, { body })],
+    ["step-wait", curl("POST", `${path}?wait=5`, { body })],
   ];
+  if (!state.session.queues) {
+    steps.push(["step-follow", curl("GET", "/v1/channels/prices/events")]);
+    steps.push(["step-publish", curl("POST", "/v1/channels/prices/messages", { body: '{"price": 7}' })]);
+  }
   return html`<${Card} title=${t("first-steps")} kind="steps">
     <p class="soft">${t("first-steps-more")}</p>
     <ol>${steps.map(([key, line]) => html`<li><p>${t(key)}</p><${Command} line=${line} label=${t(key)} /></li>`)}</ol>

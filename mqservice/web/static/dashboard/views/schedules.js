@@ -1,10 +1,10 @@
 // What is sent by the clock, and when next.
-import { api, pagePath } from "../api.js";
+import { api, curl, pagePath } from "../api.js";
 import { ago, brief, full, span } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
 import { t } from "../i18n.js";
 import { Badge, Card, Command, Table } from "../parts.js";
-import { state } from "../store.js";
+import { can, firstQueue, state } from "../store.js";
 
 const AGAIN_MS = 5000;
 
@@ -33,9 +33,9 @@ export function ScheduleTable({ whole = false }) {
 }
 
 export function Schedules() {
-  const line = `curl -X PUT '${location.origin}/v1/schedules/nightly' --json '{"queue": "echo", "cron": "0 3 * * *", "tz": "Europe/Berlin", "body": {"a": 1}}'`;
+  const body = `{"queue": "${firstQueue()}", "cron": "0 3 * * *", "tz": "Europe/Berlin", "body": {"a": 1}}`;
   return html`
     <h1 tabindex="-1">${t("schedules")}</h1>
     <${Card} title=${t("schedules")}><${ScheduleTable} whole /></${Card}>
-    <${Card} title=${t("schedule-make")}><${Command} line=${line} label=${t("schedule-make")} /></${Card}>`;
+    ${can("admin") && html`<${Card} title=${t("schedule-make")}><${Command} line=${curl("PUT", "/v1/schedules/nightly", { body })} label=${t("schedule-make")} /></${Card}>`}`;
 }

@@ -4,14 +4,14 @@ import { count, json } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { t } from "../i18n.js";
 import { Command, StateBadge } from "../parts.js";
-import { state } from "../store.js";
+import { firstQueue, state } from "../store.js";
 
 const ENDED = ["done", "dead", "cancelled"];
 const WAIT = 20;
 
 // `queue` or `channel` says where to; with neither the queue is chosen here.
 export function SendPanel({ queue, channel, onSent }) {
-  const [name, setName] = useState(queue ?? "echo");
+  const [name, setName] = useState(queue ?? firstQueue());
   const [body, setBody] = useState('{"hello": "world"}');
   const [delay, setDelay] = useState("");
   const [sent, setSent] = useState(null);

@@ -158,7 +158,7 @@ async def test_actions_when_the_token_may_only_read_then_none_is_shown_and_none_
     page = await open_page(base=guarded.url)
     await sign_in(page, "viewer")
     await expect(page.get_by_role("link", name="echo", exact=True).first).to_be_visible()
-    for word in ("Pause: echo", "Replay dead", "Purge"):
+    for word in ("Pause: echo", "Replay…: echo", "Purge"):
         await expect(page.get_by_role("button", name=word)).to_have_count(0)
     await expect(page.locator("form.send")).to_have_count(0)
     await page.goto(f"{guarded.url}/dashboard#/queues/echo")

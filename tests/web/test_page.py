@@ -14,6 +14,7 @@ from tests.web.conftest import OpenPage, shoot
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AXE = (Path(__file__).parent / "vendor/axe.min.js").read_text()
+FITTING = "() => [...document.querySelectorAll('.card')].every(its => its.scrollWidth <= its.clientWidth)"
 ROUTES = ["", "#/messages?id=order-1", "#/queues/mails?state=dead", "#/channels/prices.eur", "#/schedules"]
 
 
@@ -110,8 +111,10 @@ async def test_page_when_audited_light_and_dark_then_nothing_is_found_and_a_phon
     assert await violations(page) == []
     await page.emulate_media(color_scheme="dark")
     assert await violations(page) == []
-    await page.set_viewport_size({"width": 390, "height": 844})
-    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    for width in (1160, 1100, 900, 768, 390):
+        await page.set_viewport_size({"width": width, "height": 844})
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        await page.wait_for_function(FITTING)
     assert await violations(page) == []
 
 

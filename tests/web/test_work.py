@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from playwright.async_api import Page, expect
 
+from mqservice.web.routes import QUEUE, ROUTES
 from tests.processes import Served
 from tests.web.conftest import OpenPage
 
@@ -123,7 +124,7 @@ async def test_dead_letters_when_all_are_replayed_then_it_asks_for_the_name_and_
     page = await open_page("#/queues/mails?state=dead")
     await page.request.delete(f"{served.url}/v1/queues/mails/messages?state=dead")
     await dead(page, served, 2)
-    await page.get_by_role("button", name="Replay dead").click()
+    await page.get_by_role("button", name="Replay…: mails").click()
     await expect(page.get_by_role("dialog")).to_contain_text("each with all its attempts: 2.")
     await page.get_by_role("dialog").get_by_role("textbox").fill("mail")
     await expect(page.get_by_role("dialog").get_by_role("button", name="Replay 2")).to_be_disabled()
@@ -150,6 +151,24 @@ async def test_queue_when_purged_then_it_asks_for_state_and_name_and_escape_goes
     await expect(toast(page)).to_have_text("Deleted: 3")
     assert (await view(page, served, "echo"))["counts"]["scheduled"] == 0
     await expect(page.locator(".card").filter(has_text="Nothing is scheduled")).to_be_visible()
+
+
+@pytest.mark.skipif(("DELETE", QUEUE) not in {(its.method, its.path) for its in ROUTES}, reason="no such route yet")
+async def test_queue_when_deleted_then_it_asks_for_the_name_and_only_without_consumers(
+    open_page: OpenPage, served: Served
+) -> None:
+    page = await open_page("#/queues/echo")
+    delete = page.get_by_role("button", name="Delete queue")
+    await expect(delete).to_be_disabled()
+    for n in range(2):
+        await send(page, served, "orphan", n)
+    await page.goto(f"{served.url}/dashboard#/queues/orphan")
+    await delete.click()
+    await expect(page.get_by_role("dialog")).to_contain_text("All its messages go with it (2)")
+    await confirm(page, "orphan", "Delete the queue")
+
+    await expect(toast(page)).to_have_text("Deleted orphan with all its messages: 2")
+    await expect(page.get_by_role("link", name="orphan")).to_have_count(0)
 
 
 async def test_running_message_when_cancelled_then_its_progress_was_seen_and_it_is_cancelled(

@@ -51,7 +51,7 @@ export function purge({ name, counts }, chosen, done = () => {}) {
 
 function remove({ name, counts }) {
   const act = async () => {
-    if (await attempt("DELETE", `/v1/queues/${name}`, () => t("deleted", { queue: name }))) location.hash = "#/";
+    if (await attempt("DELETE", `/v1/queues/${name}`, ({ deleted }) => t("deleted", { queue: name, count: count(deleted) }))) location.hash = "#/";
   };
   const all = ({ ready, active, scheduled, dead }) => ({ all: ready + active + scheduled + dead });
   confirm({ title: "delete-title", text: "delete-text", verb: "delete-verb", queue: name, choices: all, counts, chosen: "all", act });
@@ -61,7 +61,7 @@ export const replay = ({ queue, id }) => attempt("POST", `${messagePath(queue, i
 
 export const cancel = ({ queue, id }) => attempt("DELETE", messagePath(queue, id), ({ state }) => t(`said.${state}`));
 
-// `whole`: with what ends the queue itself.
+// `whole`: with what ends the queue itself, which the API refuses while anybody consumes it.
 export function QueueActions({ queue, done, whole = false }) {
   if (!can("admin")) return null;
   const { ready, scheduled, dead } = queue.counts;
@@ -72,6 +72,6 @@ export function QueueActions({ queue, done, whole = false }) {
     <button type="button" aria-label=${about(verb)} onClick=${() => pause(queue, !queue.paused)}>${t(verb)}</button>
     <button type="button" aria-label=${about("replay-dead")} disabled=${!dead} onClick=${() => replayAll(queue, done)}>${t("replay-dead")}</button>
     <button type="button" class="danger" aria-label=${about("purge")} disabled=${!(ready + scheduled + dead)} onClick=${() => purge(queue, fullest, done)}>${t("purge")}</button>
-    ${whole && html`<button type="button" class="danger" onClick=${() => remove(queue)}>${t("delete")}</button>`}
+    ${whole && html`<button type="button" class="danger" disabled=${queue.consumers > 0} title=${queue.consumers ? t("delete-consumed") : ""} onClick=${() => remove(queue)}>${t("delete")}</button>`}
   </div>`;
 }

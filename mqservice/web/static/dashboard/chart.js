@@ -46,7 +46,8 @@ function options(width) {
   };
 }
 
-const columns = (stats) => [stats.at_ms.map((ms) => ms / 1000), ...SERIES.map(([name]) => stats[name])];
+// Each step stands at its end: there it is what the live numbers said, the mean of the seconds before.
+const columns = (stats) => [stats.at_ms.map((ms) => ms / 1000 + stats.step_s), ...SERIES.map(([name]) => stats[name])];
 
 // Adds the present to what is shown, and lets go of what is older than the range.
 function push(data, at_s, rates) {

@@ -24,10 +24,10 @@ export const Card = ({ title, more, children, kind = "" }) => html`
     ${children}
   </section>`;
 
-// Columns: {key, cell(row), num, wide}; the key names the heading. On a phone each row is a small card of its own.
+// Columns: {key, cell(row), num, wide, extra}; the key names the heading; extra ones go first where it gets narrow. On a phone each row is a small card of its own.
 export function Table({ columns, rows, id, empty }) {
   if (!rows.length) return html`<p class="none">${empty}</p>`;
-  const shown = (column) => `${column.num ? "num" : ""} ${column.wide ? "wide" : ""}`;
+  const shown = (column) => `${column.num ? "num" : ""} ${column.wide ? "wide" : ""} ${column.extra ? "extra" : ""}`;
   return html`<table>
     <thead><tr>${columns.map((column) => html`<th scope="col" class=${shown(column)}>${t(column.key)}</th>`)}</tr></thead>
     <tbody>${rows.map((row) => html`<tr key=${id(row)}>

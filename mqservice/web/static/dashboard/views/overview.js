@@ -58,9 +58,9 @@ function QueueTable({ queues }) {
     ...["ready", "active", "scheduled", "dead"].map(depth),
     number("in_per_s", (queue) => rate(queue.rates.in_per_s)),
     number("done_per_s", (queue) => rate(queue.rates.done_per_s)),
-    number("p95", (queue) => millis(queue.p95_ms)),
-    number("oldest", (queue) => age(queue.oldest_s)),
-    number("consumers", (queue) => count(queue.consumers)),
+    { ...number("p95", (queue) => millis(queue.p95_ms)), extra: true },
+    { ...number("oldest", (queue) => age(queue.oldest_s)), extra: true },
+    { ...number("consumers", (queue) => count(queue.consumers)), extra: true },
   ];
   if (can("admin")) columns.push({ key: "actions", num: true, wide: true, cell: (queue) => html`<${QueueActions} queue=${queue} />` });
   return html`<${Table} columns=${columns} rows=${queues} id=${(queue) => queue.name} empty=${t("no-queues")} />`;

@@ -139,3 +139,5 @@ async def test_keyboard_when_used_alone_then_it_skips_to_the_content_and_pauses_
     await expect(page.get_by_role("button", name="Resume: echo")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("button", name="Pause: echo")).to_be_visible()
+    await page.get_by_role("link", name="Schedules").press("Enter")
+    await expect(page.get_by_role("heading", name="Schedules", level=1)).to_be_focused()

@@ -72,19 +72,31 @@ async def test_curl_line_when_run_in_a_shell_then_it_does_what_the_button_does(
         assert sent["result"] == (json.loads(body) if body.startswith("{") else body)
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", '{"a": [1, "ü\'s", null, 12345678901234567890]}'.encode()),
+        ("text/csv", b"@a,b\n1,'2'"),
+        ("image/png", b"\x89PNG\x00\xff"),
+    ],
+)
 async def test_message_when_copied_as_curl_then_the_line_sends_the_same_body(
-    open_page: OpenPage, served: Served
+    open_page: OpenPage, served: Served, kind: str, body: bytes
 ) -> None:
     page = await open_page(permissions=["clipboard-read", "clipboard-write"])
-    id_ = await send(page, served, "echo", {"a": [1, "ü", None]}, "?wait=5")
+    path = f"{served.url}/v1/queues/echo/messages"
+    id_ = (await (await page.request.post(path, data=body, headers={"Content-Type": kind})).json())["id"]
     await page.goto(f"{served.url}/dashboard#/queues/echo/messages/{id_}")
     await page.get_by_role("button", name="Copy as curl").click()
 
     await expect(toast(page)).to_have_text("Copied")
     line = await page.evaluate("navigator.clipboard.readText()")
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=10, check=True)
-    copy = await view(page, served, "echo", f"/messages/{json.loads(done.stdout)['id']}?wait=5")
-    assert copy["body"] == {"a": [1, "ü", None]}
+    sent, copy = [
+        await view(page, served, "echo", f"/messages/{each}?wait=5") for each in (id_, json.loads(done.stdout)["id"])
+    ]
+    assert copy["body"] == sent["body"]
+    assert copy.get("content_type") == sent.get("content_type")
 
 
 async def test_queue_when_paused_and_resumed_then_it_is_and_messages_wait_meanwhile(

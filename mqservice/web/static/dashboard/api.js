@@ -34,14 +34,18 @@ export const pagePath = (queue, id) => `#/queues/${queue}${id ? `/messages/${id}
 
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
-// The curl line of a request. A body that is no JSON goes as text, byte for byte.
-export function curl(method, path, { body, type = "application/json" } = {}) {
+// The curl line of a request. A body that is no JSON goes byte for byte: as text, or from its base64.
+export function curl(method, path, { body, base64, type = "application/json" } = {}) {
   const words = ["curl"];
   if (path.endsWith("/events")) words.push("-N");
-  if (method !== (body === undefined ? "GET" : "POST")) words.push("-X", method);
+  const sends = body !== undefined || base64 !== undefined;
+  if (method !== (sends ? "POST" : "GET")) words.push("-X", method);
   const lines = [[...words, quoted(location.origin + path)].join(" ")];
   if (state.session?.name) lines.push('-H "Authorization: Bearer $MQSERVICE_TOKEN"');
-  if (body !== undefined) lines.push(type === "application/json" ? `--json ${quoted(body)}` : `-H ${quoted(`Content-Type: ${type}`)} --data-raw ${quoted(body)}`);
+  if (sends && type !== "application/json") lines.push(`-H ${quoted(`Content-Type: ${type}`)}`);
+  if (base64 !== undefined) lines.push("--data-binary @-");
+  else if (sends) lines.push(`${type === "application/json" ? "--json" : "--data-raw"} ${quoted(body)}`);
+  if (base64 !== undefined) lines[0] = `echo ${base64} | base64 -d | ${lines[0]}`;
   return lines.join(" \\\n  ");
 }
 

@@ -1,6 +1,6 @@
 // The head of the page: where one can go, whether it is live, colours, language, who one is.
 import { api } from "./api.js";
-import { html, useState } from "./html.js";
+import { html } from "./html.js";
 import { LANGUAGES, choose, language, t } from "./i18n.js";
 import * as live from "./live.js";
 import { set, state } from "./store.js";
@@ -30,13 +30,8 @@ export function Head() {
 
 // Whether the numbers move, and the switch that holds them still.
 function Link() {
-  const [paused, setPaused] = useState(false);
-  const toggle = () => {
-    setPaused(!paused);
-    live.pause(!paused);
-  };
   const shown = state.outage ? "away" : state.link;
-  return html`<button type="button" class="link ${shown}" aria-pressed=${String(paused)} title=${t("freeze")} onClick=${toggle}>
+  return html`<button type="button" class="link ${shown}" aria-pressed=${String(state.paused)} title=${t("freeze")} onClick=${() => live.pause(!state.paused)}>
     <i></i>${t(`link.${shown}`)}
   </button>`;
 }

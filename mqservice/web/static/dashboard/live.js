@@ -9,7 +9,6 @@ let source = null;
 let timer = 0;
 let turn = 0; // counts what was opened, so that an answer to what is closed by then is not taken
 let tail = null; // {channel, last, onEvent} while a channel is followed
-let paused = false;
 
 export function start() {
   document.addEventListener("visibilitychange", reopen);
@@ -22,7 +21,7 @@ export function stop() {
 }
 
 export function pause(wanted) {
-  paused = wanted;
+  set({ paused: wanted });
   reopen();
 }
 
@@ -45,7 +44,7 @@ function close() {
 
 function reopen() {
   close();
-  if (paused || document.hidden) return set({ link: "paused" });
+  if (state.paused || document.hidden) return set({ link: "paused" });
   set({ link: "connecting" });
   if (tail) openTail(tail);
   if (tail || state.session.queues) ask();

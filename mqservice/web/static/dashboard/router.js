@@ -9,11 +9,14 @@ export function current() {
   };
 }
 
+// A reader of the screen hears where it is.
+const focusHeading = () => document.querySelector("h1")?.focus({ preventScroll: true });
+
 export function watch() {
   addEventListener("hashchange", () => {
     set({ route: current() });
     scrollTo(0, 0);
-    document.querySelector("h1")?.focus({ preventScroll: true }); // a reader of the screen hears where it is
+    queueMicrotask(focusHeading); // after it is drawn
   });
   set({ route: current() });
 }

@@ -6,6 +6,7 @@ export const state = {
   numbers: null, // the latest of /v1/events
   outage: null, // while Redis is away: {away_s, error}
   link: "connecting", // live | connecting | paused
+  paused: false, // held still by hand
   route: null, // where the page is, see router.js
   toast: null, // {text, bad}
   dialog: null, // what is asked, see dialog.js

@@ -22,7 +22,7 @@ export function MessageList({ queue, state }) {
       const answer = document.hidden || page.link === "paused" ? null : await api("GET", path).catch(() => null);
       if (gone) return;
       if (answer) setFound(answer);
-      if (!cursor) again = setTimeout(load, AGAIN_MS);
+      if (!cursor || !answer) again = setTimeout(load, AGAIN_MS);
     };
     load();
     return () => {

@@ -57,10 +57,11 @@ export function MessagePage({ queue, id }) {
     </${Card}>`;
 }
 
-// The body as it was sent. Bytes that are no text are shown as {"base64": …}, and the line sends that.
+// The body as it was sent. Bytes that are no text are shown as {"base64": …}.
 function content({ body, content_type }) {
-  if (content_type) return { body: json(body), type: content_type };
-  return { body: JSON.stringify(body), type: "application/json" };
+  if (!content_type) return { body: JSON.stringify(body) };
+  if (body?.base64 !== undefined) return { base64: body.base64, type: content_type };
+  return { body: typeof body === "string" ? body : JSON.stringify(body), type: content_type };
 }
 
 const Text = ({ value, label }) => html`<pre class="value" tabindex="0" aria-label=${label}><code>${json(value)}</code></pre>`;

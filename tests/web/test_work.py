@@ -7,7 +7,6 @@ import subprocess
 import pytest
 from playwright.async_api import Page, expect
 
-from mqservice.web.routes import QUEUE, ROUTES
 from tests.processes import Served
 from tests.web.conftest import OpenPage
 
@@ -165,7 +164,6 @@ async def test_queue_when_purged_then_it_asks_for_state_and_name_and_escape_goes
     await expect(page.locator(".card").filter(has_text="Nothing is scheduled")).to_be_visible()
 
 
-@pytest.mark.skipif(("DELETE", QUEUE) not in {(its.method, its.path) for its in ROUTES}, reason="no such route yet")
 async def test_queue_when_deleted_then_it_asks_for_the_name_and_only_without_consumers(
     open_page: OpenPage, served: Served
 ) -> None:

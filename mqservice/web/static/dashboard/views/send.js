@@ -40,15 +40,15 @@ export function SendPanel({ queue, channel, onSent }) {
   };
 
   return html`<form class="send" onSubmit=${send}>
-    <div class="row">
-      ${!queue && !channel && html`<label>${t("queue")}
+    ${!channel && html`<div class="row">
+      ${!queue && html`<label>${t("queue")}
         <input list="queue-names" required pattern="[A-Za-z0-9._:\\-]+" maxlength="128" spellcheck=${false} value=${name} onInput=${(event) => setName(event.target.value)} />
         <datalist id="queue-names">${state.numbers?.queues.map((its) => html`<option value=${its.name} />`)}</datalist>
       </label>`}
-      ${!channel && html`<label>${t("delay")}
-        <input placeholder="10s" pattern="[0-9.]+(ms|s|m|h)?" value=${delay} onInput=${(event) => setDelay(event.target.value)} />
-      </label>`}
-    </div>
+      <label>${t("delay")}
+        <input placeholder="10s" pattern="[0-9.]+|[0-9]+(ms|s|m|h)" value=${delay} onInput=${(event) => setDelay(event.target.value)} />
+      </label>
+    </div>`}
     <label>${t("body")} <small>${content.type === "text/plain" ? t("as-text") : "JSON"}</small>
       <textarea rows="3" spellcheck=${false} value=${body} onInput=${(event) => setBody(event.target.value)}></textarea>
     </label>

@@ -46,7 +46,7 @@ async def problems(_request: web.Request) -> web.Response:
         f'<tr><td>{kind.status}<td><a href="/problems/{code}">{code}</a><td>{text(kind.title)}'
         for code, kind in PROBLEMS.items()
     )
-    return page("Problems", f"<main><table><tr><th>status<th>type<th>title{rows}</table></main>")
+    return page("Problems", f"<article><table><tr><th>status<th>type<th>title{rows}</table></article>")
 
 
 async def problem(request: web.Request) -> web.Response:
@@ -168,7 +168,7 @@ def _article(name: str, schema: Mapping[str, Any]) -> str:
 
 def _problem(code: str, kind: Kind) -> str:
     return (
-        f"<main><p><code>/problems/{code}</code>, status {kind.status} {HTTPStatus(kind.status).phrase}</p>"
+        f"<article><p><code>/problems/{code}</code>, status {kind.status} {HTTPStatus(kind.status).phrase}</p>"
         f"<h2>What it means</h2><p>{text(kind.meaning)}</p><h2>What to do</h2><p>{text(kind.remedy)}</p>"
-        '<nav><a href="/problems">all problems</a> · <a href="/docs">the API</a></nav></main>'
+        '<nav><a href="/problems">all problems</a> · <a href="/docs">the API</a></nav></article>'
     )

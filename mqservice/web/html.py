@@ -15,13 +15,13 @@ _PAGE: Final = """<!doctype html>
 <link rel="stylesheet" href="/static/palette.css">
 <link rel="stylesheet" href="/static/docs.css">
 <header><p class="name"><a href="/">mqservice</a></p><h1>{title}</h1></header>
-{body}
+<main>{body}</main>
 </html>
 """
 
 
 def page(title: str, body: str) -> web.Response:
-    """Return a page; `body` is HTML."""
+    """Return a page; `body` is the HTML of its main part."""
     return web.Response(
         text=_PAGE.format(title=text(title), body=body),
         content_type="text/html",

@@ -118,6 +118,17 @@ async def test_page_when_audited_light_and_dark_then_nothing_is_found_and_a_phon
     assert await violations(page) == []
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/problems", "/problems/queue-full"])
+async def test_page_without_a_script_when_audited_then_nothing_is_found(
+    open_page: OpenPage, served: Served, path: str
+) -> None:
+    page = await open_page()
+    await page.goto(served.url + path)
+    assert await violations(page) == []
+    await page.emulate_media(color_scheme="dark")
+    assert await violations(page) == []
+
+
 async def test_dialog_when_audited_then_nothing_is_found(open_page: OpenPage, lived_in: Served) -> None:
     page = await open_page("#/queues/mails")
     await page.get_by_role("button", name="Purge").click()

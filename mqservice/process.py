@@ -70,6 +70,7 @@ def rest_the_collector() -> None:
 def _screen(facts: dict[str, str], version: str) -> str:
     rows = [
         ("open", facts["url"] or "no HTTP"),
+        *([("dashboard", f"{facts['url']}/dashboard")] if facts["url"] else []),
         ("redis", facts["redis"]),
         ("queues", facts["queues"] or "none consumed here"),
         ("channels", facts["channels"] or "none followed here"),

@@ -153,7 +153,7 @@ def test_demo_when_run_then_messages_flow_until_the_time_is_over_and_nothing_sta
         port = str(probe.getsockname()[1])
     with looked(tmp_path, "", "demo", "--seconds", "6s", "--port", port, TMPDIR=str(tmp_path)) as looking:
         wait_for(lambda: looking.counted("look at") == 1, 30)
-        assert looking.counted(f"http://localhost:{port}/dashboard") == 1
+        assert looking.counted(f"look at   http://localhost:{port}/dashboard") == 1
 
         def done(queue: str) -> int:
             listed = mq(f"http://localhost:{port}", "get", queue, "--state", "done", "--json")

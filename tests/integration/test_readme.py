@@ -100,7 +100,12 @@ def test_shell_line_when_run_word_for_word_then_it_does_not_fail(
         # -f: an answer of 400 or more is a failure.
         ["bash", "-c", 'curl() { command curl -sf "$@"; }; ' + re.sub(r":5000\b", f":{port}", line)],
         cwd=shop,
-        env=environ(MQSERVICE_REDIS__URL=server.url(5), MQSERVICE_REDIS__EMBEDDED="never", MQSERVICE_HTTP__PORT="0"),
+        env=environ(
+            MQSERVICE_REDIS__URL=server.url(5),
+            MQSERVICE_REDIS__EMBEDDED="never",
+            MQSERVICE_HTTP__PORT="0",
+            MQSERVICE_URL=served.url,
+        ),
         capture_output=True,
         text=True,
         timeout=60,

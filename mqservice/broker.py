@@ -10,7 +10,7 @@ answer.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -79,10 +79,13 @@ def claim_token() -> str:
 
 
 class Broker:
-    """The verbs of one queue."""
+    """The verbs of one queue. `count_sent` is told how many messages each batch brought to Redis."""
 
-    def __init__(self, connections: Connections, queue: QueueOptions) -> None:
+    def __init__(
+        self, connections: Connections, queue: QueueOptions, count_sent: Callable[[int], None] = lambda count: None
+    ) -> None:
         self.queue = queue
+        self._count_sent = count_sent
         self._connections = connections
         self._key = queue.key
         self._registered_at = float("-inf")
@@ -218,6 +221,7 @@ class Broker:
         for message in messages:
             args += (message.id, message.body, _meta_json(message.meta), _extra_json(message))
         states = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
+        self._count_sent(states.count(b"ready") + states.count(b"scheduled"))
         if time.monotonic() - self._registered_at > _REGISTER_S:
             await self.register()
         return [state.decode(errors="replace") for state in states]
@@ -225,6 +229,7 @@ class Broker:
     async def _flush_pushes(self, bodies: Sequence[bytes]) -> list[int]:
         args = [secrets.token_hex(8), *bodies]
         length = await self._patiently(scripts.PUSH, args, self._connections.deadline_s)
+        self._count_sent(len(bodies))
         return [length] * len(bodies)
 
     async def _patiently(self, script: Script, args: Sequence[Any], patience_s: float | None) -> Any:

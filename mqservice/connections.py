@@ -79,7 +79,15 @@ class Connections:
         self.commands = client(url, pool)
         self._wires = Wires(url, pool)
         self._down_since: float | None = None
+        self.outages = self.reconnects = 0
+        """How often Redis went away, and came back."""
+        self._away_s = 0.0
         self._refused_writes = False
+
+    @property
+    def away_s(self) -> float:
+        """For how long Redis has been away so far, all outages together."""
+        return self._away_s + (0.0 if self._down_since is None else time.monotonic() - self._down_since)
 
     def again(self) -> "Connections":
         """Return the same anew, for another event loop, with few connections for commands. The caller closes it."""
@@ -194,11 +202,13 @@ class Connections:
         self._refused_writes = refused
         if self._down_since is None:
             self._down_since = time.monotonic()
+            self.outages += 1
             log.warning("redis away", error=str(failure))
 
     def _came_back(self) -> None:
         if self._down_since is not None:
             log.warning("redis back", away_s=round(time.monotonic() - self._down_since, 1))
+            self._away_s, self.reconnects = self.away_s, self.reconnects + 1
             self._down_since, self._refused_writes = None, False
 
 

@@ -20,13 +20,11 @@ from mqservice.lanes import Lanes
 from mqservice.message import Cancelled, Claimed, Outcome, Receipt
 from mqservice.retry import Backoff
 from mqservice.settling import Settler
+from mqservice.tally import QueueTally
 
 log = structlog.get_logger()
 
 Execute = Callable[[Claimed], Awaitable[Outcome]]
-
-Observe = Callable[[float], None]
-"""Called with the seconds that each run took."""
 
 Failed = Callable[[Claimed, BaseException, float], Outcome]
 """Says what a run comes to that did not end by itself: the message, the error, the seconds it took."""
@@ -51,19 +49,18 @@ class Consumer:
     """Takes the messages of one queue, `concurrency` at a time, and hands them to `execute`.
 
     `name` is unique among all consumers that use this Redis: the claims are replayed by it. `failed` tells what
-    becomes of a message whose handler ignores that its time is over, or cancels itself. `observe` is told how long each
-    run took.
+    becomes of a message whose handler ignores that its time is over, or cancels itself. `tally` counts.
     """
 
     def __init__(
-        self, broker: Broker, execute: Execute, name: str, failed: Failed, observe: Observe = lambda seconds: None
+        self, broker: Broker, execute: Execute, name: str, failed: Failed, tally: QueueTally | None = None
     ) -> None:
         self._broker, self._execute, self.name, self._failed = broker, execute, name, failed
-        self._observe = observe
+        self._tally = tally or QueueTally(broker.queue.name)
         self.queue = broker.queue
         self._bell = broker.bell()
         self._lanes = Lanes(self._work, self.queue.concurrency, f"lane {self.queue.name}")
-        self._settler = Settler(broker, self._let_go)
+        self._settler = Settler(broker, self._let_go, self._tally)
         self._held: dict[Receipt, Held] = {}
         self._run_s = float("inf")
         """How long handlers run, a moving average."""
@@ -151,6 +148,7 @@ class Consumer:
                 self.cancel(receipt.id)
             elif answer == 0 and (held := self._held.get(receipt)) is not None and not held.settling:
                 log.warning("lease lost", queue=self.queue.name, id=receipt.id)
+                self._tally.lease_losses += 1
                 held.given_up = True
                 if held.task is not None:
                     held.task.cancel()
@@ -218,7 +216,8 @@ class Consumer:
             return  # Redis is still away: the leases expire
 
     def _take(self, messages: Sequence[Claimed]) -> None:
-        taken = [Held(claimed) for claimed in messages]
+        now = time.monotonic()
+        taken = [Held(claimed, now) for claimed in messages]
         for held in taken:
             self._held[held.claimed.receipt] = held
         if self._stopping.is_set():
@@ -276,7 +275,7 @@ class Consumer:
             self._break(error)
             return
         took_s = time.monotonic() - began_at
-        self._observe(took_s)
+        self._tally.run.observe(took_s)
         self._run_s = took_s if self._run_s == float("inf") else self._run_s + (took_s - self._run_s) / 16
         if not held.given_up:
             self._settle(held, outcome)

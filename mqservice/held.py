@@ -11,6 +11,8 @@ class Held:
     """A claimed message on its way through consumer, lane and settler."""
 
     claimed: Claimed
+    claimed_at: float = 0.0
+    """Monotonic time at which we learned that it is ours."""
     started_at: float = 0.0
     """Monotonic time at which its handler was called; 0: it waits for a lane."""
     task: asyncio.Task[None] | None = None

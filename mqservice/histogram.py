@@ -4,7 +4,7 @@ Filled by consumers, stored in Redis by reports, read by whoever shows a median.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 BOUNDS_S: Final = tuple(0.0005 * 2.0**n for n in range(20))
@@ -14,22 +14,28 @@ BOUNDS_S: Final = tuple(0.0005 * 2.0**n for n in range(20))
 class Histogram:
     """Counts per bucket of `BOUNDS_S`."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "sum_s")
 
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         for bucket, count in (counts or {}).items():
             self.counts[bucket] += count
+        self.sum_s = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one more."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
 
-    def take(self) -> dict[int, int]:
-        """Return the counts by bucket, but for zeros, and start again from nothing."""
-        taken = {bucket: count for bucket, count in enumerate(self.counts) if count}
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        return taken
+    def by_bucket(self) -> dict[int, int]:
+        """Return the counts by bucket, but for zeros."""
+        return {bucket: count for bucket, count in enumerate(self.counts) if count}
+
+    def since(self, before: Sequence[int]) -> "Histogram":
+        """Return what came on top of the `counts` of an earlier moment."""
+        later = Histogram()
+        later.counts = [now - then for now, then in zip(self.counts, before, strict=True)]
+        return later
 
     def quantile_ms(self, share: float) -> float | None:
         """Return how many ms that `share` of all took at most; None when there are none.

@@ -93,6 +93,16 @@ def report(process: str) -> str:
     return f"{PROCESSES}:{process}"
 
 
+def totals() -> str:
+    """Hash of what all processes have counted. `scripts/report.lua` derives the same."""
+    return f"{PROCESSES}:totals"
+
+
+def total_names() -> str:
+    """Set of the queues that are told apart in it. `scripts/report.lua` derives the same."""
+    return f"{PROCESSES}:names"
+
+
 def schedule(name: str) -> str:
     """Hash of one schedule. `scripts/schedule_put.lua` derives the same."""
     return f"{SCHEDULES}:s:{name}"

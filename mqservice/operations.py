@@ -12,6 +12,7 @@ from mqservice.broker import claim_token
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import QueueInUse
+from mqservice.processes import Processes
 from mqservice.queue_views import CONSUMER_SILENT_MS
 
 Purgeable = Literal["ready", "scheduled", "dead", "done", "cancelled"]
@@ -98,6 +99,7 @@ class Operations:
         await self._refuse_if_used(left)
         if not any(left):
             await self._connections.guard(lambda: self._connections.commands.srem(keys.QUEUES, self._queue.name))
+            await Processes(self._connections).forget(self._queue.name)
         return deleted
 
     async def pause(self) -> None:

@@ -9,10 +9,11 @@ import time
 import structlog
 
 from mqservice.broker import Broker
-from mqservice.consumer import Execute, Observe
+from mqservice.consumer import Execute
 from mqservice.fault import OUTAGES, Fault
 from mqservice.message import Claimed, Dead, RetryIn
 from mqservice.retry import Backoff
+from mqservice.tally import QueueTally
 
 log = structlog.get_logger()
 
@@ -20,11 +21,12 @@ log = structlog.get_logger()
 class Popper:
     """Pops raw bodies off one queue's list, `concurrency` at a time, and hands them to `execute`.
 
-    `observe` is told how long each run took.
+    `tally` counts.
     """
 
-    def __init__(self, broker: Broker, execute: Execute, name: str, observe: Observe = lambda seconds: None) -> None:
-        self._broker, self._execute, self.name, self._observe = broker, execute, name, observe
+    def __init__(self, broker: Broker, execute: Execute, name: str, tally: QueueTally | None = None) -> None:
+        self._broker, self._execute, self.name = broker, execute, name
+        self._tally = tally or QueueTally(broker.queue.name)
         self._pop = broker.pop()
         self._running: set[asyncio.Task[None]] = set()
         self._slot_free = asyncio.Event()
@@ -101,7 +103,8 @@ class Popper:
     async def _work(self, claimed: Claimed) -> None:
         started = time.perf_counter()
         outcome = await self._execute(claimed)
-        self._observe(time.perf_counter() - started)
+        self._tally.run.observe(time.perf_counter() - started)
+        self._tally.popped(outcome)
         if isinstance(outcome, (RetryIn, Dead)):
             error = outcome.attempt
             log.warning("failed for good", queue=self._broker.queue.name, type=error.type, text=error.text)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -34,6 +35,7 @@ from mqservice.lag import LoopLag
 from mqservice.leases import Renewal
 from mqservice.message import Outgoing
 from mqservice.message_view import MessageView
+from mqservice.metrics import Metrics
 from mqservice.numbers import Numbers, numbers
 from mqservice.operations import Operations
 from mqservice.popper import Popper
@@ -46,6 +48,8 @@ from mqservice.scheduler import Scheduler
 from mqservice.session_key import session_key
 from mqservice.sidecar import Sidecar
 from mqservice.subscriber import Subscriber
+from mqservice.summary import Summary
+from mqservice.tally import Tally
 from mqservice.views import Views
 from mqservice.watchdog import READY_S, Watchdog
 from mqservice.web.context import Context
@@ -77,6 +81,8 @@ class Parts:
     consumers: bool = True
     queues: frozenset[str] | None = None
     """Only these queues are consumed; None: all that have a handler."""
+    summary: bool = False
+    """The log tells once a second what went on: for a process that does nothing else."""
 
 
 class Runtime:
@@ -100,6 +106,7 @@ class Runtime:
         self._scheduler: Scheduler | None = None
         self._sidecar: Sidecar | None = None
         self.lag = LoopLag(self._at_work)
+        self.tally = Tally()
         self.watchdog: Watchdog | None = None
         self._draining: set[asyncio.Task[None]] = set()
         """The watched tasks that end by themselves after `stop()`."""
@@ -170,7 +177,7 @@ class Runtime:
                 self._brokers = {
                     q: b for q, b in self._brokers.items() if q in self._registry.handlers or not b.is_idle
                 }
-            broker = self._brokers[queue] = Broker(self._redis(), options)
+            broker = self._brokers[queue] = Broker(self._redis(), options, partial(self.tally.sent, queue))
         return broker
 
     def views(self, queue: str) -> Views:
@@ -292,6 +299,9 @@ class Runtime:
     def _consumed(self) -> list[str]:
         return [consumer.name.rsplit("/", 1)[1] for consumer in self._consumers]
 
+    def _silent_s(self) -> dict[str, float]:
+        return {consumer.name.rsplit("/", 1)[1]: consumer.silent_s for consumer in self._consumers}
+
     def _cancel(self, list_key: str, message_id: str) -> None:
         for consumer in self._consumers:
             if isinstance(consumer, Consumer) and consumer.queue.key == list_key:
@@ -317,17 +327,20 @@ class Runtime:
         name = f"{self.name}/{handler.name}"
         execution = Execution(handler, broker.queue, self.name, self._threads, broker.progress)
         once = broker.queue.delivery == "at-most-once"
-        observe = self._reports().observe(broker.queue.key)
+        self._reports().tell_runs(broker.queue)
+        tally = self.tally.queue(handler.name, consumed=True)
         consumer = (
-            Popper(broker, execution.run, name, observe)
+            Popper(broker, execution.run, name, tally)
             if once
-            else Consumer(broker, execution.run, name, execution.failed, observe)
+            else Consumer(broker, execution.run, name, execution.failed, tally)
         )
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
 
     def _start_reports(self) -> None:
         self._watch(self._reports().run(), "reports")
+        if self._parts.summary:
+            self._watch(Summary(self.tally).run(), "summary")
 
     def _reports(self) -> Reporter:
         if self._reporter is None:
@@ -338,8 +351,10 @@ class Runtime:
                 held=lambda: sum(consumer.held for consumer in self._consumers),
                 streams=lambda: len(self.server.streams) if self.server else 0,
                 published_per_s=self.channels.per_s,
+                keeps_records=lambda queue: self.broker(queue).queue.delivery != "at-most-once",
+                silent_s=self._silent_s,
             )
-            self._reporter = Reporter(self._redis(), subject, lambda: self.lag.worst_ms)
+            self._reporter = Reporter(self._redis(), subject, lambda: self.lag.worst_ms, self.tally)
         return self._reporter
 
     def _start_scheduler(self) -> None:
@@ -372,6 +387,8 @@ class Runtime:
             processes=Processes(self._redis()),
             history=History(self._redis()),
             numbers=self.numbers,
+            metrics=Metrics(self._redis(), self._reports(), self.known_queues),
+            tally=self.tally,
             publish=self.channels.publish,
             fanout=self.fanout,
             queue_streams=self.queue_streams,

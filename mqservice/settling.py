@@ -14,6 +14,7 @@ from mqservice.fault import OUTAGES, Fault
 from mqservice.held import Held
 from mqservice.message import Done, Outcome, Receipt
 from mqservice.retry import Backoff
+from mqservice.tally import QueueTally
 
 log = structlog.get_logger()
 
@@ -24,8 +25,8 @@ _BATCH_BYTES = 4 << 20
 class Settler:
     """Settles outcomes of one queue; `settled` is called for each message once Redis has answered."""
 
-    def __init__(self, broker: Broker, settled: Callable[[Held], None]) -> None:
-        self._broker, self._settled = broker, settled
+    def __init__(self, broker: Broker, settled: Callable[[Held], None], tally: QueueTally) -> None:
+        self._broker, self._settled, self._tally = broker, settled, tally
         self._waiting: deque[tuple[Held, Outcome]] = deque()
         self._wake = asyncio.Event()
         self.fault = Fault(broker.queue.name)
@@ -47,6 +48,7 @@ class Settler:
                 batch = self._next_batch()
                 answers = await self._settle([(held.receipt, outcome) for held, outcome in batch])
                 self.answered_at = loop.time()
+                self._tally.settled(batch, answers)
                 for (held, _), answer in zip(batch, answers, strict=True):
                     self._waiting.popleft()
                     if not answer and not held.given_up:

@@ -50,7 +50,7 @@ def serve(
         return
     flags = {"service.app": ("--app", app), "http.host": ("--host", host), "http.port": ("--port", port)}
     names = frozenset(name.strip() for name in queues.split(",")) if queues else None
-    parts = Parts(http=not no_http, consumers=not no_consumers, queues=names)
+    parts = Parts(http=not no_http, consumers=not no_consumers, queues=names, summary=True)
     try:
         loaded = load(path, flags=flags)
         log.set_up(loaded.config.log)

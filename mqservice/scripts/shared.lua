@@ -9,7 +9,7 @@
 --   {K}:scheduled  zset  id -> due time, ms
 --   {K}:dead       zset  id -> time of death, ms
 --   {K}:done       list  the newest finished ids, newest first, at most 10,000; {K}:cancelled likewise
---   {K}:info       hash  counters (sent, done, failed, died, cancelled, replayed, purged, forgotten, tombstones), `paused`,
+--   {K}:info       hash  counters (sent, done, failed, died, died:<reason>, cancelled, replayed, purged, forgotten, tombstones), `paused`,
 --                        `watched` (until when somebody wants its events, ms)
 --   {K}:rate:<n>   hash  the same counters of one period of 10 s, for two minutes; see runs.lua, sample.lua
 --   {K}:history:<h>  hash  what happened in each minute of an hour, for a day; see sample.lua
@@ -146,6 +146,7 @@ local function bury(id, reason, error, ttl_ms)
   -- Listed still from an earlier life, whose record has gone: that one is forgotten now.
   if redis.call('ZADD', DEAD, NOW, id) == 0 then count('forgotten', 1) end
   count('died', 1)
+  redis.pcall('HINCRBY', INFO, 'died:' .. reason, 1)
   tell(id, 'dead')
   count('forgotten', redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', NOW - ttl_ms))
   local excess = redis.call('ZCARD', DEAD) - 100000

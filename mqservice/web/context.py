@@ -11,12 +11,14 @@ from mqservice.config import HttpConfig
 from mqservice.fanout import Fanout
 from mqservice.history import History
 from mqservice.idempotency import Idempotency
+from mqservice.metrics import Metrics
 from mqservice.numbers import Numbers
 from mqservice.operations import Operations
 from mqservice.processes import Processes
 from mqservice.queue_streams import QueueStreams
 from mqservice.results import Waiters
 from mqservice.schedule_store import Schedules
+from mqservice.tally import Tally
 from mqservice.views import Views
 
 
@@ -44,6 +46,10 @@ class Context:
     """What happened lately."""
     numbers: Callable[[], Awaitable[Numbers]]
     """Everything at a glance."""
+    metrics: Metrics
+    """What there is to scrape."""
+    tally: Tally
+    """What this process counts."""
     publish: Callable[[str, bytes, str], Awaitable[Publication]]
     """Publish a body to a channel by our name, with a token that makes it safe to repeat."""
     fanout: Fanout

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mqservice.history import Range
 from mqservice.message_view import State
+from mqservice.metrics import Scope
 from mqservice.operations import Purgeable
 from mqservice.web.problems import Refusal
 
@@ -145,6 +146,12 @@ class StatsQuery(Struct, frozen=True):
     """How far to look back."""
 
     range: Annotated[Range, Meta(description="The last two minutes, hour or day.")] = "2m"
+
+
+class MetricsQuery(Struct, frozen=True):
+    """Whose metrics."""
+
+    scope: Annotated[Scope, Meta(description="Those of the process that answers, or of all.")] = "process"
 
 
 Limit = Annotated[int, Meta(ge=1, le=1_000_000, description="End after so many events; else never.")]

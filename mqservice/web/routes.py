@@ -20,6 +20,7 @@ from mqservice.web import (
     health,
     live,
     messages,
+    metrics,
     openapi,
     pages,
     queues,
@@ -43,6 +44,7 @@ from mqservice.web.answers import (
 )
 from mqservice.web.parameters import (
     EVENT_ID_PATTERN,
+    MetricsQuery,
     NoQuery,
     PageQuery,
     PurgeQuery,
@@ -253,6 +255,10 @@ ROUTES: Final = (
         access="token", filters_queues=True,
     ),
     Route("DELETE", SESSION, session.delete, "session", {204: Answer("It is closed.")}, NoQuery, access="open"),
+    Route(
+        "GET", "/metrics", metrics.metrics, "service", {200: Answer("The metrics.", TEXT)}, MetricsQuery,
+        problems=("unavailable", "misconfigured"), example="scope=all", access="read",
+    ),
     Route(
         "GET", "/livez", health.livez, "service",
         {

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from schemathesis.config import SchemathesisConfig
 from mqservice import Service
 from mqservice.config import Config, HttpConfig, QueueConfig, RedisConfig, ServiceConfig
 from mqservice.embedded import EmbeddedServer
+from mqservice.tally import Tally
 from mqservice.web import app, sse, waiting
 from mqservice.web.openapi import document
 from mqservice.web.problems import PROBLEMS
@@ -142,7 +144,7 @@ def test_description_when_validated_then_it_is_openapi_3_1() -> None:
 
 
 def test_description_when_compared_with_the_router_then_each_has_the_others_routes() -> None:
-    router = app.application(None, HttpConfig()).router  # type: ignore[arg-type]  # nothing is called
+    router = app.application(SimpleNamespace(tally=Tally()), HttpConfig()).router  # type: ignore[arg-type]  # nothing is called
     routed = {(route.method, route.resource.canonical) for route in router.routes() if route.resource}
     routed.remove(("*", "/{path}"))  # where nothing is
     described = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}

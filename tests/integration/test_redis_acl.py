@@ -78,6 +78,8 @@ def test_service_when_its_user_has_the_documented_rights_then_nothing_is_refused
             ("GET", "/v1/queues/echo/stats", None, 200),
             ("GET", "/v1/processes", None, 200),
             ("GET", "/v1/events?limit=1", None, 200),
+            ("GET", "/metrics", None, 200),
+            ("GET", "/metrics?scope=all", None, 200),
         ):
             got = ask(served, method, path, body)
             assert got[0] == expected, (method, path, got)

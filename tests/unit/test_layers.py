@@ -32,12 +32,22 @@ LAYERS = (
     (
         *("tls", "wires", "connections", "embedded", "inspection", "bell", "pop", "broker", "channels", "rates"),
         *("operations", "views", "results", "idempotency", "schedule_store", "session_key"),
-        *("queue_views", "history", "processes", "numbers", "subscription", "channel_history", "ordering"),
+        *(
+            "queue_counters",
+            "queue_views",
+            "history",
+            "processes",
+            "numbers",
+            "subscription",
+            "channel_history",
+            "ordering",
+        ),
     ),
-    ("handlers", "executor", "held"),
+    ("handlers", "executor", "held", "tally"),
     (
         *("consumer", "lanes", "settling", "popper", "fault", "subscriber", "following", "scheduler"),
         *("sidecar", "leases", "lag", "watchdog", "reports", "fanout", "queue_streams"),
+        *("metrics", "summary"),
     ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),
@@ -49,6 +59,7 @@ ONLY_BY = {
     "redis": ("connections", "wires", "tls", "inspection", "subscription", "broker", "bell", "pop", "embedded"),
     "aiohttp": ("web.*",),
     "watchfiles": ("cli.reload",),
+    "prometheus_client": ("metrics",),
 }
 """Foreign package → the modules that may import it."""
 

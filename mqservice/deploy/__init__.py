@@ -15,6 +15,7 @@ TEXTS: Final = {
     "systemd": Text("mqservice@.service", "Print a hardened unit: mqservice@1 to mqservice@N share one port."),
     "docker": Text("Dockerfile", "Print a Dockerfile: small, not root, with a health check."),
     "compose": Text("compose.yaml", "Print a compose file: the service and a Valkey that keeps its data."),
+    "grafana": Text("grafana.json", "Print a Grafana dashboard: import it, and choose your Prometheus."),
     "nginx": Text("nginx.conf", "Print a site for nginx: TLS ends there, streams and long polls pass."),
 }
 """Name → file. What stands here is a command of `mqservice config`."""

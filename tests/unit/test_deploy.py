@@ -1,6 +1,7 @@
 """The files to deploy with: well-formed, and in agreement with the defaults."""
 
 import configparser
+import json
 import re
 import shlex
 import shutil
@@ -176,3 +177,20 @@ def test_nginx_when_it_reads_the_site_then_no_complaint(tmp_path: Path) -> None:
     )
     assert tested.returncode == 0, tested.stderr
     assert "[warn]" not in tested.stderr
+
+
+def test_grafana_when_read_then_a_dashboard_whose_panels_have_their_own_places() -> None:
+    dashboard = json.loads(text("grafana"))
+    assert {variable["name"] for variable in dashboard["templating"]["list"]} == {"datasource", "job", "queue"}
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+        references = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(references)) == len(references)
+        assert all(target["expr"].count("(") == target["expr"].count(")") for target in panel.get("targets", ()))

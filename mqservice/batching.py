@@ -6,6 +6,7 @@ Used by the broker for sends, pushes and settles. Each caller still awaits its o
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -39,7 +40,8 @@ class Batcher(Generic[Item, Answer]):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, size, future))
         if self._flusher is None:
-            self._flusher = asyncio.create_task(self._run(), name=self._name)
+            # Not in the context of whoever comes first: it works for all, and logs about nobody's message.
+            self._flusher = asyncio.create_task(self._run(), name=self._name, context=Context())
             self._flusher.add_done_callback(self._ended)
         return future
 

@@ -21,6 +21,7 @@ from mqservice.message import Cancelled, Claimed, Outcome, Receipt
 from mqservice.retry import Backoff
 from mqservice.settling import Settler
 from mqservice.tally import QueueTally
+from mqservice.tracing import QUEUE
 
 log = structlog.get_logger()
 
@@ -91,6 +92,7 @@ class Consumer:
 
     async def run(self) -> None:
         """Claim, run and settle until stopped. Raises what went wrong with our own code, never Redis's outages."""
+        QUEUE.set(self.queue.name)
         settler = self._part(self._settler.run(), "settler")
         overseer = self._part(self._oversee(), "overseer")
         for part in (settler, overseer):

@@ -30,8 +30,15 @@ from mqservice.message import (
     RetryIn,
 )
 from mqservice.retry import Reject, Retry, attempt_delay_ms
+from mqservice.tracing import RUNNING
 
 Report = Callable[[Receipt, float, str], Awaitable[object]]
+
+_make = tuple.__new__
+"""A named tuple without its `__new__`, which is Python: 0.07 µs less, half of a `Done`."""
+
+_is_running = RUNNING.set
+"""Looked up once: to say what runs takes 0.1 µs of each message."""
 
 RESULT_BYTES = 1 << 20
 """Largest result that is kept; a larger one fails the attempt."""
@@ -62,6 +69,7 @@ class Execution:
         has failed.
         """
         started = time.monotonic()
+        _is_running(claimed)
         try:
             body = self.handler.decode(claimed.body, claimed.meta)
         except Exception as error:  # noqa: BLE001 - also a too deep nesting, and what a type's own check raises
@@ -70,7 +78,7 @@ class Execution:
             result = JSON.encode(await self._call(body, claimed))
             if len(result) > RESULT_BYTES:
                 raise ResultTooLarge(f"the result has {len(result)} bytes, at most {RESULT_BYTES} are kept")
-            return Done(result)
+            return _make(Done, (result,))
         except Retry as wish:
             return self._asked_again(claimed, wish, started)
         except Reject as wish:

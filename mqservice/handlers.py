@@ -7,6 +7,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
@@ -43,8 +44,9 @@ class Handler:
         return await self.call_in(threads, args)
 
     async def call_in(self, threads: Executor | None, args: tuple[Any, ...]) -> Any:
-        """Call a plain function in a thread and return what it returns."""
-        return await asyncio.get_running_loop().run_in_executor(threads, self._call_plain, args)
+        """Call a plain function in a thread, in a copy of our context, and return what it returns."""
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(threads, context.run, self._call_plain, args)
 
     def _call_plain(self, args: tuple[Any, ...]) -> Any:
         try:

@@ -21,6 +21,7 @@ from mqservice.message_view import MessageView
 from mqservice.results import ENDED
 from mqservice.retry import MOST_S
 from mqservice.runtime import Parts, Runtime
+from mqservice.tracing import HEADER, current
 
 F = TypeVar("F", bound=Function)
 
@@ -137,7 +138,8 @@ class Service:
 
         `bytes` travel as they are, anything else as JSON. `delay`, `ttl` and `retry` (the wait after the first failed
         attempt) in seconds, at most a year; expired before it starts, a
-        message is dead. Sending an `id` that exists does nothing and says so. Raises Unavailable (send again with
+        message is dead. What a handler sends belongs to the trace of its own message, unless `headers` have another
+        `traceparent`. Sending an `id` that exists does nothing and says so. Raises Unavailable (send again with
         the same id: it cannot double), OutOfMemory, QueueFull, NotUnique (an unfinished message has this `unique`
         key), UnsendableBody, InvalidName, NoSuchQueue.
         """
@@ -265,9 +267,11 @@ def _sent(broker: Broker, message_id: str, state: str, runtime: Runtime) -> Sent
 
 
 def _meta(headers: Mapping[str, str] | None, attempts: int | None, retry_s: float | None) -> Meta:
-    if headers is None and attempts is None and retry_s is None:
+    trace = current()
+    if headers is None and attempts is None and retry_s is None and trace is None:
         return NO_META
-    return Meta(headers=dict(headers or {}), attempts=attempts, retry_s=retry_s)
+    traced = {HEADER: trace.traceparent} if trace is not None else {}
+    return Meta(headers={**traced, **(headers or {})}, attempts=attempts, retry_s=retry_s)
 
 
 def _ms(option: str, seconds: float) -> int:

@@ -18,7 +18,7 @@ from mqservice.web.answers import AcceptedBatch, answer
 from mqservice.web.body import FORM, chunks, content_type, is_json
 from mqservice.web.context import CONTEXT, HTTP
 from mqservice.web.idempotent import NewId, once
-from mqservice.web.messages import chosen_id, full
+from mqservice.web.messages import chosen_id, full, trace_headers
 from mqservice.web.parameters import Attempts, Delay, Name, Ttl, dec_hook
 from mqservice.web.problems import Refusal
 
@@ -61,7 +61,9 @@ async def send(request: web.Request) -> web.Response:
     if not items:
         raise Refusal("malformed-batch", "there is no message in it")
     limit = request.app[HTTP].body_limit
-    return await once(request, pieces, lambda new_id: _send(broker, items, new_id, limit))
+    traced = trace_headers(request)
+    meta = message.Meta(headers=traced) if traced else NO_META
+    return await once(request, pieces, lambda new_id: _send(broker, items, new_id, limit, meta))
 
 
 async def _read(request: web.Request) -> tuple[list[bytes], list[Item]]:
@@ -161,18 +163,18 @@ async def _check_array(body: bytes) -> None:
             _check_count(len(_RAW_ARRAY.decode(body if share == 1 else body[:end] + b"]")))
 
 
-async def _send(broker: Broker, items: Sequence[Item], new_id: NewId, limit: int) -> web.Response:
+async def _send(broker: Broker, items: Sequence[Item], new_id: NewId, limit: int, meta: message.Meta) -> web.Response:
     messages: list[Outgoing] = []
     for start in range(0, len(items), _AT_ONCE):
         part = enumerate(items[start : start + _AT_ONCE], start)
-        messages += [_outgoing(index, item, new_id, limit) for index, item in part]
+        messages += [_outgoing(index, item, new_id, limit, meta) for index, item in part]
         await asyncio.sleep(0)
     if "full" in await broker.send_many(messages):
         raise await full(broker)
     return answer(AcceptedBatch([message.id for message in messages]), 202)
 
 
-def _outgoing(index: int, item: Item, new_id: NewId, limit: int) -> Outgoing:
+def _outgoing(index: int, item: Item, new_id: NewId, limit: int, meta: message.Meta) -> Outgoing:
     if len(item.body) > limit:
         raise Refusal("body-too-large", f"message {index}: its body is over {limit} bytes", index=index, limit=limit)
     body = bytes(item.body)
@@ -181,7 +183,7 @@ def _outgoing(index: int, item: Item, new_id: NewId, limit: int) -> Outgoing:
     return Outgoing(
         id=new_id() if item.id is UNSET else chosen_id(item.id),
         body=body,
-        meta=NO_META if item.attempts is UNSET else message.Meta(attempts=item.attempts),
+        meta=meta if item.attempts is UNSET else message.Meta(headers=meta.headers, attempts=item.attempts),
         delay_ms=0 if item.delay is UNSET else item.delay.ms,
         ttl_ms=0 if item.ttl is UNSET else item.ttl.ms,
     )

@@ -1,6 +1,5 @@
 """The messages of a queue: send, look, purge; and one message: look, cancel, replay."""
 
-import re
 import time
 from typing import Final, cast
 
@@ -12,6 +11,7 @@ from mqservice.broker import Broker, new_id
 from mqservice.errors import MqError
 from mqservice.message import JSON, NO_META, Meta, Outgoing
 from mqservice.message_view import State
+from mqservice.tracing import HEADER, is_traceparent
 from mqservice.web.access import demand
 from mqservice.web.acknowledgement import Acknowledgement, is_plain
 from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_path
@@ -22,7 +22,6 @@ from mqservice.web.parameters import YEAR_S, PageQuery, PurgeQuery, SendQuery, W
 from mqservice.web.problems import Refusal
 from mqservice.web.waiting import RETRY_AFTER, WAITS, has_ended, wait_s
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _RESERVED: Final = "batch"
 """No id: `messages/batch` is where batches go."""
 
@@ -181,9 +180,14 @@ async def full(broker: Broker) -> Refusal:
     return Refusal("queue-full", detail, {"Retry-After": str(await broker.retry_after_s())})
 
 
+def trace_headers(request: web.Request) -> dict[str, str]:
+    """Return what a message takes over from the request that sends it: its trace, where it has one."""
+    trace = request.headers.get(HEADER, "")
+    return {HEADER: trace} if trace and is_traceparent(trace) else {}
+
+
 def _meta(request: web.Request, query: SendQuery, content: Content) -> Meta:
-    trace = request.headers.get("traceparent", "")
-    headers = {"traceparent": trace} if trace and _TRACEPARENT.fullmatch(trace) else {}
+    headers = trace_headers(request)
     attempts = None if query.attempts is UNSET else query.attempts
     retry_s = None if query.retry is UNSET else query.retry.ms / 1000
     if headers or content.type or attempts is not None or retry_s is not None:

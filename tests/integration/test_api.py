@@ -351,7 +351,8 @@ async def test_send_when_at_most_once_then_the_bare_body_is_pushed(
 
 async def test_send_when_traced_then_the_trace_goes_along(api: Api) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    for given, kept in ((trace, {"traceparent": trace}), ("00-nonsense", None)):
+    unfit = ("00-nonsense", trace.replace("00-", "ff-", 1), f"00-{'0' * 32}-00f067aa0ba902b7-01")
+    for given, kept in ((trace, {"traceparent": trace}), *((each, None) for each in unfit)):
         got = await api.send(IDLE, 1, traceparent=given)
         assert (await api("GET", got.headers["Location"])).body.get("headers") == kept
 

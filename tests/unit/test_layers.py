@@ -21,6 +21,7 @@ LAYERS = (
         "retry",
         "config.*",
         "log",
+        "tracing",
         "scripts",
         "keeper",
         "schedules",

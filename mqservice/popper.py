@@ -11,9 +11,11 @@ import structlog
 from mqservice.broker import Broker
 from mqservice.consumer import Execute
 from mqservice.fault import OUTAGES, Fault
+from mqservice.log import debugging
 from mqservice.message import Claimed, Dead, RetryIn
 from mqservice.retry import Backoff
 from mqservice.tally import QueueTally
+from mqservice.tracing import QUEUE
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ class Popper:
 
     async def run(self) -> None:
         """Pop and run until stopped. The pop under way is waited for: cutting it off could lose what it took."""
+        QUEUE.set(self._broker.queue.name)
         backoff = Backoff()
         try:
             while not self._stopping.is_set():
@@ -108,3 +111,5 @@ class Popper:
         if isinstance(outcome, (RetryIn, Dead)):
             error = outcome.attempt
             log.warning("failed for good", queue=self._broker.queue.name, type=error.type, text=error.text)
+        elif debugging():
+            log.debug("handled", queue=self._broker.queue.name, id=claimed.receipt.id)

@@ -1,17 +1,21 @@
 """One process that serves until it is told to stop: signals, start screen, exit.
 
-Called by the command line. The first TERM or INT drains, a second one releases at once.
+Called by the command line. The first TERM or INT drains, a second one releases at once; HUP reads the log level again.
 """
 
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 import structlog
 
+from mqservice.errors import ConfigError
+from mqservice.log import Level, change_level
 from mqservice.runtime import Parts
 from mqservice.service import Service
 
@@ -20,17 +24,28 @@ log = structlog.get_logger()
 _FILES = 65_536
 
 
-async def serve(service: Service, parts: Parts, version: str) -> None:
-    """Start, serve, drain. Raises MqError when the start fails or a part dies."""
+async def serve(service: Service, parts: Parts, version: str, configured: Callable[[], Level]) -> None:
+    """Start, serve, drain. Raises MqError when the start fails or a part dies.
+
+    `configured` reads the log level that the configuration has now, or raises ConfigError.
+    """
     stop, hurry = asyncio.Event(), asyncio.Event()
+    terminals = [number for number in range(3) if os.isatty(number)]
 
     def on_signal() -> None:
         (hurry if stop.is_set() else stop).set()
+
+    def on_hangup() -> None:
+        if all(map(os.isatty, terminals)):
+            _read_level(configured)
+        else:  # nobody asks for a new level: our terminal was closed
+            stop.set()
 
     _raise_file_limit()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     await service.start(parts)
     rest_the_collector()
     print(_screen(service.describe(), version), file=sys.stderr, flush=True)  # noqa: T201
@@ -45,6 +60,13 @@ async def serve(service: Service, parts: Parts, version: str) -> None:
     log.info("draining", again="Ctrl-C again releases at once")
     await service.stop(hurry=hurry)
     log.info("stopped")
+
+
+def _read_level(configured: Callable[[], Level]) -> None:
+    try:
+        change_level(configured())
+    except ConfigError as error:
+        log.error("configuration not read again", error=str(error))
 
 
 def _raise_file_limit() -> None:

@@ -33,6 +33,7 @@ from mqservice.history import History
 from mqservice.idempotency import Idempotency
 from mqservice.lag import LoopLag
 from mqservice.leases import Renewal
+from mqservice.log import stand_aside
 from mqservice.message import Outgoing
 from mqservice.message_view import MessageView
 from mqservice.metrics import Metrics
@@ -150,6 +151,7 @@ class Runtime:
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
         """Bring everything up in order, HTTP last. On any error nothing is left behind."""
+        stand_aside()
         runtime = cls(config, registry, parts)
         try:
             runtime._watch(runtime.lag.beat(), "lag")

@@ -12,6 +12,7 @@ import structlog
 from mqservice.broker import Broker, claim_token
 from mqservice.fault import OUTAGES, Fault
 from mqservice.held import Held
+from mqservice.log import debugging
 from mqservice.message import Done, Outcome, Receipt
 from mqservice.retry import Backoff
 from mqservice.tally import QueueTally
@@ -86,4 +87,8 @@ class Settler:
                 await asyncio.sleep(backoff.next_s())
             else:
                 self.fault.end()
+                if debugging():
+                    for receipt, outcome in outcomes:
+                        what = type(outcome).__name__.lower()
+                        log.debug("settled", queue=self._broker.queue.name, id=receipt.id, outcome=what)
                 return answers

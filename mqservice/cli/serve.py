@@ -54,7 +54,8 @@ def serve(
     try:
         loaded = load(path, flags=flags)
         log.set_up(loaded.config.log)
-        uvloop.run(serve_process(_service(loaded), parts, __version__))
+        service = _service(loaded)
+        uvloop.run(serve_process(service, parts, __version__, lambda: load(path, flags=flags).config.log.level))
     except (ConfigError, NoSuchQueue) as error:
         raise UsageProblem(str(error)) from error
     except (Unavailable, EmbeddedError) as error:

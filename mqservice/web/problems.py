@@ -61,6 +61,12 @@ PROBLEMS: Final[dict[str, Kind]] = {
         "It needs a queue and exactly one of cron and every; the time zone, if any, is one of IANA's.",
         "The detail names the key, its value and what is expected.",
     ),
+    "invalid-level": Kind(
+        400,
+        "Not a log level",
+        "The level is one of debug, info, warning and error.",
+        """Send {"level": "debug"}, or another of the four.""",
+    ),
     "needs-record": Kind(
         400,
         "This queue keeps no records",

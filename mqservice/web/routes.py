@@ -19,6 +19,7 @@ from mqservice.web import (
     docs,
     health,
     live,
+    log,
     messages,
     metrics,
     openapi,
@@ -65,6 +66,7 @@ MESSAGE: Final = MESSAGES + "/{id:(?!batch$)[^/]+}"
 SCHEDULES: Final = "/v1/schedules"
 SCHEDULE: Final = f"{SCHEDULES}/{{name}}"
 SESSION: Final = "/v1/session"
+LOG: Final = "/v1/log"
 
 _KEY: Final = Header(
     "Idempotency-Key",
@@ -97,6 +99,8 @@ _SCHEDULE_BODY: Final = Body(
     {"application/json": schedules.ScheduleBody},
     """--json '{"queue": "echo", "every": "30s", "body": {"a": 1}}'""",
 )
+
+_LEVEL_BODY: Final = Body("The level.", {"application/json": log.LogLevel}, """--json '{"level": "debug"}'""")
 
 _ACCEPTED: Final = Answer("Redis has it.", Accepted)
 _PAGE: Final = Answer("The page.", HTML)
@@ -258,6 +262,14 @@ ROUTES: Final = (
     Route(
         "GET", "/metrics", metrics.metrics, "service", {200: Answer("The metrics.", TEXT)}, MetricsQuery,
         problems=("unavailable", "misconfigured"), example="scope=all", access="read",
+    ),
+    Route(
+        "GET", LOG, log.view, "service", {200: Answer("The level.", log.LogLevel)}, NoQuery, access="read",
+    ),
+    Route(
+        "PUT", LOG, log.put, "service", {200: Answer("The level now.", log.LogLevel)},
+        NoQuery, (), _LEVEL_BODY, ("malformed-json", "invalid-level"),
+        access="admin",
     ),
     Route(
         "GET", "/livez", health.livez, "service",

@@ -14,6 +14,7 @@ from mqservice.broker import Broker
 from mqservice.config import Config
 from mqservice.errors import Refused
 from mqservice.lag import LoopLag
+from mqservice.log import stand_aside
 from mqservice.runtime import Parts
 from tests.processes import fetch
 from tests.waiting import until, until_async
@@ -133,8 +134,9 @@ async def test_consumer_when_idle_then_it_settles_an_outcome_of_nothing_now_and_
 
 
 async def test_lag_when_the_loop_is_blocked_then_told_with_the_stack_and_the_message(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    stand_aside()
     monkeypatch.setattr("mqservice.lag._REPORT_S", 0.1)
     monkeypatch.setattr("mqservice.lag._LOOK_S", 0.02)
     lag = LoopLag(lambda task: {"id": task.get_name() if task else ""})
@@ -146,10 +148,8 @@ async def test_lag_when_the_loop_is_blocked_then_told_with_the_stack_and_the_mes
     await until(lambda: lag.worst_ms > 300)
     both[0].cancel()
     await asyncio.wait(both)
-    printed = capsys.readouterr()
-    assert "event loop stuck" in printed.out + printed.err
-    assert "the culprit" in printed.out + printed.err
-    assert "_block_for" in printed.out + printed.err
+    for text in ("event loop stuck", "the culprit", "_block_for"):
+        assert text in caplog.text
 
 
 async def _for_a_while(run: Callable[[], Any]) -> None:

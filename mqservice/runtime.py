@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from mqservice.broker import Broker
 from mqservice.channels import Channels
 from mqservice.config import ChannelOptions, Config, QueueOptions, all_tokens, redacted
 from mqservice.connections import Connections, open_redis
-from mqservice.consumer import Consumer
+from mqservice.consumer import Consumer, Execute
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import EmbeddedError, MqError, NoSuchQueue, Unavailable
 from mqservice.executor import Execution
@@ -51,6 +51,7 @@ from mqservice.sidecar import Sidecar
 from mqservice.subscriber import Subscriber
 from mqservice.summary import Summary
 from mqservice.tally import Tally
+from mqservice.tracing import wants_spans
 from mqservice.views import Views
 from mqservice.watchdog import READY_S, Watchdog
 from mqservice.web.context import Context
@@ -101,6 +102,7 @@ class Runtime:
         self._fanout: Fanout | None = None
         self._queue_streams: QueueStreams | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
+        self._broker_type, self._execute = _traced() if wants_spans() else (Broker, _plainly)
         self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
         self._subscribers: list[Subscriber] = []
@@ -179,7 +181,8 @@ class Runtime:
                 self._brokers = {
                     q: b for q, b in self._brokers.items() if q in self._registry.handlers or not b.is_idle
                 }
-            broker = self._brokers[queue] = Broker(self._redis(), options, partial(self.tally.sent, queue))
+            count_sent = partial(self.tally.sent, queue)
+            broker = self._brokers[queue] = self._broker_type(self._redis(), options, count_sent)
         return broker
 
     def views(self, queue: str) -> Views:
@@ -332,9 +335,9 @@ class Runtime:
         self._reports().tell_runs(broker.queue)
         tally = self.tally.queue(handler.name, consumed=True)
         consumer = (
-            Popper(broker, execution.run, name, tally)
+            Popper(broker, self._execute(execution), name, tally)
             if once
-            else Consumer(broker, execution.run, name, execution.failed, tally)
+            else Consumer(broker, self._execute(execution), name, execution.failed, tally)
         )
         self._consumers.append(consumer)
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
@@ -447,6 +450,16 @@ class Runtime:
                 for broker in self._brokers.values():
                     await broker.aclose()
         await self._connections.aclose()
+
+
+def _plainly(execution: Execution) -> Execute:
+    return execution.run
+
+
+def _traced() -> tuple[type[Broker], Callable[[Execution], Execute]]:
+    from mqservice.spans import TracedBroker, traced  # noqa: PLC0415 - needs the extra otel
+
+    return TracedBroker, traced
 
 
 async def _keep_alive(server: EmbeddedServer) -> None:

@@ -48,7 +48,7 @@ LAYERS = (
     (
         *("consumer", "lanes", "settling", "popper", "fault", "subscriber", "following", "scheduler"),
         *("sidecar", "leases", "lag", "watchdog", "reports", "fanout", "queue_streams"),
-        *("metrics", "summary"),
+        *("metrics", "summary", "spans"),
     ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),
@@ -61,6 +61,7 @@ ONLY_BY = {
     "aiohttp": ("web.*",),
     "watchfiles": ("cli.reload",),
     "prometheus_client": ("metrics",),
+    "opentelemetry": ("spans",),
 }
 """Foreign package → the modules that may import it."""
 

@@ -18,6 +18,7 @@ from mqservice.config import Config, Loaded, RedisConfig, all_tokens, is_loopbac
 from mqservice.connections import Connections, open_redis
 from mqservice.errors import ConfigError, EmbeddedError, MqError, Unavailable
 from mqservice.inspection import ServerFacts, inspect, problems
+from mqservice.log import stand_aside
 
 _STYLES = {"ok": "green", "warning": "bold yellow", "problem": "bold red", "unreachable": "bold red"}
 
@@ -39,6 +40,7 @@ def check(path: Path | None, as_json: bool) -> None:
     Exit code 0: fine, or only warnings; 1: a problem; 2: wrong configuration; 3: Redis does not answer.
     """
     loaded = load_or_exit(path)
+    stand_aside()  # standard output is for what was found
     rows = [_file_row(loaded), *asyncio.run(_redis_rows(loaded.config.redis))]
     rows += [port_row(loaded.config.http.host, loaded.config.http.port), _access_row(loaded.config)]
     code = _exit_code(rows)

@@ -75,6 +75,10 @@ def test_unit_when_stopped_then_a_drain_has_its_time() -> None:
     assert "WatchdogSec" not in service
 
 
+def test_unit_when_reloaded_then_it_is_a_hangup_which_reads_the_log_level() -> None:
+    assert unit()["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 def test_unit_when_systemd_reads_it_then_no_complaint_and_little_exposure(tmp_path: Path) -> None:
     path = tmp_path / "mqservice@.service"

@@ -19,6 +19,7 @@ from mqservice import scripts
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import MqError
+from mqservice.fault import OUTAGES
 from mqservice.histogram import Histogram
 from mqservice.history import History
 from mqservice.processes import Processes, Report, Telling
@@ -73,7 +74,7 @@ class Reporter:
         due = loop.time()
         try:
             while True:
-                with contextlib.suppress(MqError):  # an outage is logged by the connections
+                with contextlib.suppress(*OUTAGES):  # the connections log them
                     await self._report()
                 due = max(due + EVERY_S, loop.time())
                 await asyncio.sleep(due - loop.time())

@@ -26,10 +26,7 @@ async def test_brokers_when_many_queues_are_asked_for_then_few_are_kept_and_no_s
     async with service:
         running = service._running()
         own = running.broker("served")
-        under_way = [
-            asyncio.create_task(running.broker(f"q{n}").send(Outgoing("one", b"1")), name=f"send {n}")
-            for n in range(50)
-        ]
+        under_way = [asyncio.ensure_future(running.broker(f"q{n}").send(Outgoing("one", b"1"))) for n in range(50)]
         await asyncio.sleep(0)
         kept = running.broker("q0")
         for n in range(100, 200):

@@ -121,5 +121,5 @@ def test_outage_when_it_lasts_a_few_seconds_then_one_line_at_its_start_and_one_a
         with valkey.client() as client:
             client.rpush(ledger.key, 2)
         wait_for(lambda: ledger.handled_count() == 2, 10)
-        assert (len(lines(served, "redis away")), len(lines(served, "redis back"))) == (1, 1), served.err
+        assert (len(lines(served, "redis away")), len(lines(served, "redis back"))) == (1, 1), "\n".join(served.err)
         assert 2.5 <= lines(served, "redis back")[0]["away_s"] <= 10

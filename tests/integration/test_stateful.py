@@ -602,7 +602,7 @@ def test_queue_when_anything_happens_in_any_order_then_it_is_as_the_model_and_th
 
 
 def test_purge_when_cancelled_ones_are_still_on_the_list_then_they_do_not_come_back_as_dead(jobs: Server) -> None:
-    jobs.wait(jobs.broker.send(Outgoing("a", b"1")))
+    jobs.wait(jobs.broker.send_many([Outgoing("a", b"1")]))
     jobs.wait(jobs.operations.cancel("a"))
     jobs.wait(jobs.operations.purge("cancelled"))
     jobs.wait(jobs.broker.claim(claim_token(), "c1", 1))
@@ -627,7 +627,7 @@ def test_dead_letter_when_it_has_gone_and_its_id_dies_again_then_the_first_count
 
 
 def test_settle_when_a_retry_of_a_cancelled_message_is_repeated_then_the_answer_is_the_same(jobs: Server) -> None:
-    jobs.wait(jobs.broker.send(Outgoing("a", b"1")))
+    jobs.wait(jobs.broker.send_many([Outgoing("a", b"1")]))
     (claimed,) = jobs.wait(jobs.broker.claim(claim_token(), "c1", 1)).messages
     assert jobs.wait(jobs.operations.cancel("a")) == "cancelling"
     answers = [jobs.wait(jobs.broker.settle(claimed.receipt, RetryIn(0, FAILED))) for _ in range(2)]
@@ -635,7 +635,7 @@ def test_settle_when_a_retry_of_a_cancelled_message_is_repeated_then_the_answer_
 
 
 def die(jobs: Server, message_id: str) -> None:
-    jobs.wait(jobs.broker.send(Outgoing(message_id, b"1")))
+    jobs.wait(jobs.broker.send_many([Outgoing(message_id, b"1")]))
     (claimed,) = jobs.wait(jobs.broker.claim(claim_token(), "c1", 1)).messages
     assert jobs.wait(jobs.broker.settle(claimed.receipt, Dead("failed", FAILED)))
 

@@ -68,11 +68,11 @@ class Connections:
     """All connections of one process to one Redis.
 
     Scripts have connections of their own, and `commands` is a waiting pool for everything else. Blocking and
-    subscriber connections are made with `single()`, one for each consumer or subscriber.
+    subscriber connections are made with `single()`, one for each consumer or subscriber. `tells`: outages are logged.
     """
 
-    def __init__(self, url: str, deadline_s: float = 5.0, pool: int = 16) -> None:
-        self.url = url
+    def __init__(self, url: str, deadline_s: float = 5.0, pool: int = 16, *, tells: bool = True) -> None:
+        self.url, self._tells = url, tells
         self.deadline_s = deadline_s
         self.call_s = deadline_s / 2
         """How long one call may take: half the deadline, so that one lost reply leaves time for a second call."""
@@ -90,8 +90,11 @@ class Connections:
         return self._away_s + (0.0 if self._down_since is None else time.monotonic() - self._down_since)
 
     def again(self) -> "Connections":
-        """Return the same anew, for another event loop, with few connections for commands. The caller closes it."""
-        return Connections(self.url, self.deadline_s, _FEW)
+        """Return the same anew, for another event loop, with few connections for commands. The caller closes it.
+
+        It logs no outage: these do, and one line is enough.
+        """
+        return Connections(self.url, self.deadline_s, _FEW, tells=False)
 
     def single(self) -> Redis:
         """Return a client with one connection of its own. The caller closes it."""
@@ -203,11 +206,13 @@ class Connections:
         if self._down_since is None:
             self._down_since = time.monotonic()
             self.outages += 1
-            log.warning("redis away", error=str(failure))
+            if self._tells:
+                log.warning("redis away", error=str(failure))
 
     def _came_back(self) -> None:
         if self._down_since is not None:
-            log.warning("redis back", away_s=round(time.monotonic() - self._down_since, 1))
+            if self._tells:
+                log.warning("redis back", away_s=round(time.monotonic() - self._down_since, 1))
             self._away_s, self.reconnects = self.away_s, self.reconnects + 1
             self._down_since, self._refused_writes = None, False
 

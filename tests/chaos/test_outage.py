@@ -107,10 +107,11 @@ def test_outage_when_it_lasts_a_few_seconds_then_one_line_at_its_start_and_one_a
     valkey: Valkey, ledger: Ledger, outage: str
 ) -> None:
     start, end = OUTAGES[outage]
-    with process(valkey.url(), ledger, MQSERVICE_LOG__FORMAT="json") as served:
+    with process(valkey.url(), ledger, MQSERVICE_LOG__FORMAT="json", MQSERVICE_QUEUE__LEASE_S="3") as served:
         served.started()
         with valkey.client() as client:
-            client.rpush(ledger.key, 1)
+            # One is held meanwhile: its lease is renewed on other connections, in another thread.
+            client.rpush(ledger.key, 1, '{"n":3,"ms":60000}')
         wait_for(lambda: ledger.handled_count() == 1)
         start(valkey)
         wait_for(lambda: lines(served, "redis away"), 10)

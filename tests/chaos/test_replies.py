@@ -32,7 +32,7 @@ from tests.chaos.matrix import Row
 from tests.chaos.proxy import Action, Proxy
 
 TOKEN = "8123456789abcdef"
-DEADLINE_S = 0.3
+DEADLINE_S = 0.8
 FAILED = Attempt(type="ValueError", text="no", at_ms=0, took_ms=0, traceback="", by="test")
 
 

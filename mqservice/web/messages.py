@@ -108,8 +108,7 @@ async def _send_plainly(request: web.Request, broker: Broker, query: SendQuery, 
     state = await broker.send(Outgoing(message_id, content.body, _meta(request, query, content)))
     if state == "full":
         raise await full(broker)
-    accepted = Accepted(message_id, cast("State", state))
-    return Acknowledgement(message_path(queue, message_id), JSON.encode(accepted))
+    return Acknowledgement(message_path(queue, message_id), JSON.encode(_as_accepted(message_id, state)))
 
 
 async def _send(request: web.Request, broker: Broker, query: SendQuery, content: Content, new_id: str) -> web.Response:
@@ -150,8 +149,12 @@ async def _push(broker: Broker, query: SendQuery, content: Content) -> web.Respo
 
 
 def _accepted(queue: str, message_id: str, state: str) -> web.Response:
-    accepted = Accepted(message_id, cast("State", state.removeprefix("=")))
-    return answer(accepted, 202, {"Location": message_path(queue, message_id)})
+    return answer(_as_accepted(message_id, state), 202, {"Location": message_path(queue, message_id)})
+
+
+def _as_accepted(message_id: str, state: str) -> Accepted:
+    """A state with `=` is that of an id that existed: the sender's, or ours, sent again after its reply was lost."""
+    return Accepted(message_id, cast("State", state.removeprefix("=")))
 
 
 def _outgoing(request: web.Request, query: SendQuery, content: Content, new_id: str, watch: str) -> Outgoing:

@@ -5,7 +5,8 @@ import itertools
 import json
 import threading
 from collections.abc import Callable
-from http.client import HTTPException
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
@@ -81,6 +82,21 @@ async def test_http_when_redis_fails_in_many_ways_then_202_is_kept_and_all_else_
     assert not set.union(*(sender.other for sender in senders))
     with valkey.client() as client:
         figures.close(ledger.balance(client))
+
+
+@pytest.mark.parametrize("query", ["", "?id=chosen"])
+def test_http_when_the_reply_to_a_send_is_lost_then_the_client_hears_its_state_all_the_same(
+    proxy: Proxy, ledger: Ledger, query: str
+) -> None:
+    args = ("--app", "tests.chaos.app:service", "--no-consumers")
+    with serving(proxy.url(), *args, CHAOS_LEDGER=str(ledger.path)) as served:
+        served.started()
+        lost = proxy.on("send", "cut reply")
+        with closing(HTTPConnection("127.0.0.1", int(served.url.rpartition(":")[2]), timeout=10)) as client:
+            client.request("POST", f"/v1/queues/work/messages{query}", b"1")  # it stays open, as most clients leave it
+            answer = client.getresponse()
+            assert (answer.status, json.load(answer)["state"]) == (202, "ready")
+    assert lost.happened
 
 
 def lines(served: Served, event: str) -> list[dict[str, Any]]:

@@ -35,7 +35,9 @@ class Renewal:
         """Renew until cancelled."""
         connections = self._connect()
         try:
-            await asyncio.gather(*(self._renew(consumer, connections) for consumer in self._consumers))
+            async with asyncio.TaskGroup() as together:  # one that fails takes the others along: all start anew
+                for consumer in self._consumers:
+                    together.create_task(self._renew(consumer, connections))
         finally:
             await connections.aclose()
 

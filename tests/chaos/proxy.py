@@ -279,22 +279,24 @@ class Proxy:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 26)
         self.port = self._listener.sockets[0].getsockname()[1]
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._handle(reader, writer))
         self._tasks.add(task)
-        writers = [writer]
-        try:
-            server = None if self.refusing else await self._connect()
-            if server is not None:
-                writers.append(server[1])
-                await self._serve(Flow(self, (reader, writer), server))
-        except asyncio.CancelledError:
-            pass  # by `_close`, the one owner of this task
-        finally:
-            for one in writers:
-                one.transport.abort()
+
+        def ended(_: object) -> None:  # also one that was cancelled before its first step
+            writer.transport.abort()
             self._tasks.discard(task)
+
+        task.add_done_callback(ended)
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = None if self.refusing else await self._connect()
+        if server is None:
+            return
+        try:
+            await self._serve(Flow(self, (reader, writer), server))
+        finally:
+            server[1].transport.abort()
 
     async def _serve(self, flow: Flow) -> None:
         flow.swallowed = [self.swallowing, self.swallowing]
@@ -316,12 +318,15 @@ class Proxy:
             return None  # nobody listens there: the client learns it by a reset
 
     async def _close(self) -> None:
+        self.refusing = True
+        for task in self._tasks:
+            task.cancel()
+        # A connection that was accepted a moment ago is in a task of asyncio's own, which loses its socket when the
+        # listener closes under it (Python 3.11).
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
         if self._listener is not None:
             self._listener.close()
-        while self._tasks:  # a connection may have been accepted a moment ago
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
         await asyncio.sleep(0)  # one turn of the loop, in which the transports that were aborted end
 
 

@@ -1,5 +1,7 @@
 """The fault kit does what it says, seen with a plain client."""
 
+import gc
+import socket
 import time
 from collections.abc import Iterator
 
@@ -40,6 +42,16 @@ def test_request_when_it_runs_a_script_of_ours_then_it_has_the_scripts_name() ->
     sha = CLAIM.sha.encode()
     assert Request.parse(b"*2\r\n$7\r\nEVALSHA\r\n$40\r\n" + sha + b"\r\n").name == "claim"
     assert Request.parse(b"*1\r\n$4\r\nPING\r\n").name == "ping"
+
+
+def test_proxy_when_it_ends_while_clients_come_then_no_socket_is_left(valkey: Valkey) -> None:
+    gc.collect()  # what others left is not ours
+    for _ in range(40):
+        with Proxy(valkey.socket) as proxy:
+            clients = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(5)]
+        for client in clients:
+            client.close()
+    gc.collect()  # a socket left open is a warning now, and warnings are errors
 
 
 def test_swallow_when_called_then_the_connection_stays_open_and_silent_and_new_ones_pass(

@@ -406,3 +406,14 @@ async def test_bell_when_redis_swallows_the_answer_then_thrown_away_and_anew(
     await redis_client.rpush("bell", "1")
     assert await bell.wait(None)
     await bell.aclose()
+
+
+async def test_renewal_when_one_of_two_fails_unforeseen_then_the_other_ends_too(
+    make_broker: Callable[..., Broker], connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = (Consumer(make_broker(lease_s=lease), collecting([]), "c1", failed) for lease in (30.0, 1.0))
+    monkeypatch.setattr(broken, "renewable", lambda stuck_s: 1 // 0)
+    renewal = Renewal([whole, broken], asyncio.get_running_loop(), connections.again, lambda: 0.0)
+    with pytest.raises(ExceptionGroup):
+        await asyncio.wait_for(renewal.run(), 5)
+    assert asyncio.all_tasks() == {asyncio.current_task()}  # else each new start would add a second renewer

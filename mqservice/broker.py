@@ -15,29 +15,15 @@ from typing import Any, NamedTuple
 
 import uuid_utils
 
-from mqservice import keys, scripts
+from mqservice import keys, packing, scripts
 from mqservice.batching import Batcher
 from mqservice.bell import Bell
 from mqservice.config import QueueOptions
 from mqservice.connections import Connections
 from mqservice.errors import OutOfMemory, Unavailable
-from mqservice.message import (
-    JSON,
-    NO_META,
-    Cancelled,
-    Claimed,
-    Dead,
-    Done,
-    Meta,
-    Outcome,
-    Outgoing,
-    Receipt,
-    RetryIn,
-    decode_meta,
-)
+from mqservice.message import Claimed, Outcome, Outgoing, Receipt
 from mqservice.pop import Pop
 from mqservice.rates import rates
-from mqservice.records import number
 from mqservice.retry import Backoff
 from mqservice.scripts import Script
 
@@ -147,9 +133,9 @@ class Broker:
                 RAW_BYTES,
             ),
         )
-        messages = [_claimed(reply, i, token) for i in range(2, len(reply), 6)]
-        if any(reply[i] is None for i in range(6, len(reply), 6)):
-            messages = await self._with_blobs(messages, reply)
+        messages, large = packing.claimed(reply, token)
+        if large:
+            await self._read_blobs(messages, large)
         return Claim(messages, reply[0] / 1000 if reply[0] >= 0 else None)
 
     async def renew(self, receipts: Sequence[Receipt], consumer: str) -> list[int]:
@@ -169,11 +155,12 @@ class Broker:
 
         Outlives an outage of Redis: tries again until it has an answer or is cancelled.
         """
-        args: list[Any] = [int(self.queue.result_ttl_s * 1000), int(self.queue.failure_ttl_s * 1000)]
-        for receipt, outcome in settled:
-            args += _settle_args(receipt, outcome)
-        answers = await self._patiently(scripts.SETTLE, args, None)
-        return [answer == 1 for answer in answers]
+        if len({receipt.id for receipt, _ in settled}) < len(settled):  # of two lives of one id: one after the other
+            return [(await self.settle_many([one]))[0] for one in settled]
+        ttls = int(self.queue.result_ttl_s * 1000), int(self.queue.failure_ttl_s * 1000)
+        args, last = packing.outcomes(settled)
+        answer = await self._patiently(scripts.SETTLE, [*ttls, *args], None)
+        return packing.settled(answer, len(settled), last)
 
     async def release(self, receipts: Sequence[Receipt]) -> list[bool]:
         """Give messages back in the order of `receipts`: active → ready, no attempt used. 1 round trip."""
@@ -217,10 +204,9 @@ class Broker:
         return await self._send(messages, whole=False)
 
     async def _send(self, messages: Sequence[Outgoing], *, whole: bool) -> list[str]:
-        args: list[Any] = [BLOB_BYTES, self.queue.max_length, int(whole)]
-        for message in messages:
-            args += (message.id, message.body, _meta_json(message.meta), _extra_json(message))
-        states = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
+        args = [BLOB_BYTES, self.queue.max_length, int(whole), *packing.messages(messages)]
+        answer = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
+        states = packing.states(answer, len(messages))
         self._count_sent(states.count(b"ready") + states.count(b"scheduled"))
         if time.monotonic() - self._registered_at > _REGISTER_S:
             await self.register()
@@ -249,15 +235,12 @@ class Broker:
                     raise
                 await asyncio.sleep(wait_s)
 
-    async def _with_blobs(self, messages: list[Claimed], reply: Sequence[Any]) -> list[Claimed]:
-        large = [n for n in range(len(messages)) if reply[6 * n + 6] is None]
-
+    async def _read_blobs(self, messages: list[Claimed], large: Sequence[int]) -> None:
         for start in range(0, len(large), _BLOBS_AT_ONCE):
             part = large[start : start + _BLOBS_AT_ONCE]
             blobs = await self._blobs([messages[n].receipt.id for n in part])
             for n, blob in zip(part, blobs, strict=True):
                 messages[n] = messages[n]._replace(body=blob or b"")
-        return messages
 
     async def _blobs(self, ids: Sequence[str]) -> list[bytes | None]:
         async def read() -> list[bytes | None]:
@@ -267,53 +250,3 @@ class Broker:
                 return await pipeline.execute()
 
         return await self._connections.guard(read)
-
-
-def _claimed(reply: Sequence[Any], i: int, token: str) -> Claimed:
-    meta = reply[i + 3]
-    return Claimed(
-        receipt=Receipt(reply[i].decode(), token),
-        attempts=reply[i + 1],
-        sent_ms=_sent_ms(reply[i + 2]),
-        meta=decode_meta(meta) if meta else NO_META,
-        body=reply[i + 4] or b"",
-        crashes=reply[i + 5],
-        claimed_ms=reply[1],
-    )
-
-
-def _sent_ms(sent: bytes | int) -> int:
-    return sent if isinstance(sent, int) else number(sent)
-
-
-def _meta_json(meta: Meta) -> bytes:
-    return b"" if meta is NO_META else JSON.encode(meta)
-
-
-def _extra_json(message: Outgoing) -> bytes:
-    wish: dict[str, int | str] = {}
-    if message.delay_ms:
-        wish["delay"] = message.delay_ms
-    if message.at_ms:
-        wish["at"] = message.at_ms
-    if message.ttl_ms:
-        wish["ttl"] = message.ttl_ms
-    if message.unique:
-        wish["unique"] = message.unique
-    if message.watch:
-        wish["watch"] = message.watch
-    return JSON.encode(wish) if wish else b""
-
-
-def _settle_args(receipt: Receipt, outcome: Outcome) -> tuple[Any, ...]:
-    if type(outcome) is Done:  # ten times as fast as the match below, which the rest can afford
-        return ("done", receipt[0], receipt[1], outcome[0], b"")
-    match outcome:
-        case RetryIn(delay_ms, attempt):
-            return ("retry", *receipt, JSON.encode(attempt), delay_ms)
-        case Dead(reason, attempt):
-            return ("dead", *receipt, JSON.encode(attempt), reason)
-        case Cancelled():
-            return ("cancelled", *receipt, b"", b"")
-        case _:
-            raise TypeError(f"{outcome!r} is not settled but released")

@@ -39,6 +39,10 @@ local CHUNK = 1000 -- values per variadic command: Lua's stack takes about 8,000
 
 local TIME = redis.call('TIME')
 local NOW = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
+local NOW_TEXT = string.format('%.0f', NOW) -- a number is formatted anew for each command that gets it
+
+-- Looked up once: in a claim of a hundred, finding them again took 6 % of Redis' time.
+local call, try, sub, find = redis.call, redis.pcall, string.sub, string.find
 
 -- Raise WRONGTYPE, should a key of this queue hold something else, before the first write: scripts are not undone.
 local function check_types()
@@ -59,6 +63,14 @@ local function tell(id, state)
   if watched == nil then watched = (tonumber(redis.call('HGET', INFO, 'watched')) or 0) > NOW end
   if not watched then return end
   if #told < 100 then told[#told + 1] = state .. ' ' .. id else untold = untold + 1 end
+end
+
+-- Note the same about many.
+local function tell_all(ids, state)
+  for n = 1, #ids do
+    tell(ids[n], state)
+    if not watched then return end
+  end
 end
 
 -- Publish what was noted: now in ms, how many were left out, then a line each. Called after every script.
@@ -85,6 +97,8 @@ end
 
 -- The leases of many ids, in their order; false where there is none.
 local function leases_of(ids)
+  if #ids == 0 then return {} end
+  if #ids <= CHUNK then return call('HMGET', LEASES, unpack(ids)) end
   local leases = {}
   for i = 1, #ids, CHUNK do
     local last = math.min(i + CHUNK - 1, #ids)

@@ -17,6 +17,7 @@ LAYERS = (
     (
         "message",
         "message_view",
+        "packing",
         "records",
         "retry",
         "config.*",

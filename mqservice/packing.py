@@ -1,0 +1,109 @@
+"""What scripts are given and what they answer, in the order of their headers: messages, leases, outcomes.
+
+Used by the broker alone. Pure functions, run for every message: they are a third of what a drain costs this process.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mqservice.message import (
+    JSON,
+    NO_META,
+    Cancelled,
+    Claimed,
+    Dead,
+    Done,
+    Outcome,
+    Outgoing,
+    Receipt,
+    RetryIn,
+    decode_meta,
+)
+from mqservice.records import number
+
+_PLAIN = Outgoing("", b"")[2:]
+
+
+def messages(outgoing: Sequence[Outgoing]) -> list[Any]:
+    """Return what `send` takes from its fourth argument on."""
+    plain = all(message[2:] == _PLAIN for message in outgoing)
+    if plain and len({message.id for message in outgoing}) == len(outgoing):
+        return [2, *(part for message in outgoing for part in message[:2])]
+    args: list[Any] = [4]
+    for message in outgoing:
+        meta = b"" if message.meta is NO_META else JSON.encode(message.meta)
+        args += (message.id, message.body, meta, _extra_json(message))
+    return args
+
+
+def states(answer: Any, count: int) -> list[bytes]:
+    """Return one state a message, from what `send` answers to `count` of them."""
+    return [answer] * count if isinstance(answer, bytes) else answer
+
+
+def claimed(answer: Sequence[Any], token: str) -> tuple[list[Claimed], list[int]]:
+    """Return the messages that `claim` gave, and the places of those whose body is to be read from the record."""
+    now_ms, rows = answer[1], answer[3::2]
+    given = [
+        Claimed(
+            receipt=Receipt(message_id.decode(), token),
+            body=body or b"",
+            meta=decode_meta(meta) if meta else NO_META,
+            attempts=attempts,
+            crashes=crashes,
+            sent_ms=sent if isinstance(sent, int) else number(sent),
+            claimed_ms=now_ms,
+        )
+        for message_id, (sent, meta, body, attempts, crashes) in zip(answer[2::2], rows, strict=True)
+    ]
+    return given, [place for place, row in enumerate(rows) if row[2] is None]
+
+
+def outcomes(settled: Sequence[tuple[Receipt, Outcome]]) -> tuple[list[Any], list[int]]:
+    """Return what `settle` takes from its third argument on, and the places of those that it gets last."""
+    done: list[Any] = []
+    others: list[Any] = []
+    last: list[int] = []
+    for place, (receipt, outcome) in enumerate(settled):
+        if type(outcome) is Done:
+            done += (receipt[0], receipt[1], outcome[0])
+        else:
+            others += _outcome(receipt, outcome)
+            last.append(place)
+    return [len(done) // 3, *done, *others], last
+
+
+def settled(answer: Any, count: int, last: Sequence[int]) -> list[bool]:
+    """Return whether each of `count` outcomes was settled, from what `settle` answers."""
+    if isinstance(answer, int):
+        return [True] * count
+    order = [place for place in range(count) if place not in last] + [*last]
+    by_place = dict(zip(order, answer, strict=True))
+    return [by_place[place] == 1 for place in range(count)]
+
+
+def _extra_json(message: Outgoing) -> bytes:
+    wish: dict[str, int | str] = {}
+    if message.delay_ms:
+        wish["delay"] = message.delay_ms
+    if message.at_ms:
+        wish["at"] = message.at_ms
+    if message.ttl_ms:
+        wish["ttl"] = message.ttl_ms
+    if message.unique:
+        wish["unique"] = message.unique
+    if message.watch:
+        wish["watch"] = message.watch
+    return JSON.encode(wish) if wish else b""
+
+
+def _outcome(receipt: Receipt, outcome: Outcome) -> tuple[Any, ...]:
+    match outcome:
+        case RetryIn(delay_ms, attempt):
+            return ("retry", *receipt, JSON.encode(attempt), delay_ms)
+        case Dead(reason, attempt):
+            return ("dead", *receipt, JSON.encode(attempt), reason)
+        case Cancelled():
+            return ("cancelled", *receipt, b"", b"")
+        case _:
+            raise TypeError(f"{outcome!r} is not settled but released")

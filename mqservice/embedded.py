@@ -178,6 +178,8 @@ class EmbeddedServer:
             "dir": str(self.directory),
             "appendonly": "yes",
             "appendfsync": "everysec",
+            # 500 bytes a message: at the default of 64 MB a full load would have it rewritten every few seconds.
+            "auto-aof-rewrite-min-size": "256mb",
             "save": "",  # the append-only file has everything already
             "maxmemory-policy": "noeviction",  # any other drops whole queues without a word
             "hash-max-listpack-value": "1024",  # small messages stay in the compact form

@@ -13,6 +13,9 @@ from mqservice import keys
 from mqservice.embedded import EmbeddedServer, private_server
 from tests.bench.children import Child, child
 
+IN_MEMORY = ("--appendonly", "no")
+"""As redis-server comes, and as others measure. What the append-only file costs is a family of its own."""
+
 SCRIPT_CALLS = ("evalsha", "eval", "fcall", "evalsha_ro", "eval_ro", "fcall_ro")
 IDLE_LOOK_S = 0.001
 
@@ -91,7 +94,7 @@ class Lab:
 
 
 @contextlib.asynccontextmanager
-async def lab(args: Sequence[str] = ()) -> AsyncIterator[Lab]:
+async def lab(args: Sequence[str] = IN_MEMORY) -> AsyncIterator[Lab]:
     """Run a private server, and end all that was started on it with the block."""
     async with private_server(args) as server, contextlib.AsyncExitStack() as exits:
         place = Lab(server, exits)

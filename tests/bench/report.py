@@ -55,7 +55,8 @@ def saved(path: Path) -> dict[str, dict[str, Any]]:
 
 def table(results: Sequence[tuple[str, Measured]], before: Mapping[str, Mapping[str, Any]] | None) -> None:
     """Print all figures on stderr, with the ratios that count; `before` is what --compare names."""
-    grid = Table(title="medians of the rounds; ratios are the medians of each round's own", title_justify="left")
+    title = "medians of the rounds; ratios are the medians of each round's own; no append-only file but where said"
+    grid = Table(title=title, title_justify="left")
     grid.add_column("figure")
     grid.add_column("median", justify="right")
     grid.add_column("best", justify="right")

@@ -7,12 +7,12 @@ from tests.bench.subject import UNREAD
 
 DRAIN, DRAIN_NONE = "drain, append-only file everysec", "drain, no append-only file"
 SEND, SEND_NONE = "send, 100 callers, append-only file everysec", "send, 100 callers, no append-only file"
-NONE = ("--appendonly", "no")
+EVERYSEC = ("--appendonly", "yes")
 
 
 async def measure(lab: Lab, plan: Plan) -> Rounds:
     count = plan.count(40_000)
-    places = {(DRAIN, SEND): lab, (DRAIN_NONE, SEND_NONE): await lab.another(NONE)}
+    places = {(DRAIN, SEND): await lab.another(EVERYSEC), (DRAIN_NONE, SEND_NONE): lab}
     pairs = {
         names: (place, await place.subject(consumers=False), await place.subject(consumers=True))
         for names, place in places.items()

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mqservice.embedded import private_server
-from tests.bench.lab import slug
+from tests.bench.lab import IN_MEMORY, slug
 from tests.bench.peers.catalogue import OURS, PEERS, Peer
 from tests.bench.peers.environments import command, run
 
@@ -117,7 +117,7 @@ async def reachable_server():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    async with private_server(("--port", str(port), "--bind", "127.0.0.1")):
+    async with private_server(("--port", str(port), "--bind", "127.0.0.1", *IN_MEMORY)):
         yield f"redis://127.0.0.1:{port}/0"
 
 

@@ -77,7 +77,8 @@ def settled(answer: Any, count: int, last: Sequence[int]) -> list[bool]:
     """Return whether each of `count` outcomes was settled, from what `settle` answers."""
     if isinstance(answer, int):
         return [True] * count
-    order = [place for place in range(count) if place not in last] + [*last]
+    late = set(last)
+    order = [place for place in range(count) if place not in late] + [*last]
     by_place = dict(zip(order, answer, strict=True))
     return [by_place[place] == 1 for place in range(count)]
 

@@ -8,8 +8,9 @@
 -- ARGV[5..]  the messages: id, body, meta (JSON or ''), extra (JSON or '':
 --          {"delay": ms from now} or {"at": epoch ms}, {"ttl": ms}, {"watch": channel}, {"unique": key})
 --
--- Returns 'ready' when all are new and ready; else one answer a message: 'ready' or 'scheduled' for a new one; '=' and the state of the message that has this
--- id already, which is left as it is; '!' and the id of the unfinished message that has its unique key; or 'full'.
+-- Returns 'ready' when all are new and ready; else one answer a message: 'ready' or 'scheduled' for a new one; '=' and
+-- the state of the message that has this id already, which is left as it is; '!' and the id of the unfinished message
+-- that has its unique key; or 'full'.
 -- Twice: the ids exist, nothing happens, the answer is the same but for the '='. Caller dies: the messages are there.
 -- Memory full: refused as a whole before its first write.
 check_types()

@@ -5,6 +5,7 @@ Every attack runs against a real service in this process, whose loop is probed: 
 
 import asyncio
 import contextlib
+import gc
 import io
 import logging
 import re
@@ -134,13 +135,15 @@ async def serving(config: Config, **http: Any) -> AsyncIterator[House]:
         return body
 
     with capture_logs() as logs:
-        async with service, aiohttp.ClientSession() as session:
+        # A line each: one that is kept could be closed, after keepalive_s, just as it is used again.
+        fair = aiohttp.TCPConnector(force_close=True)
+        async with service, aiohttp.ClientSession(connector=fair) as session:
             house = House(service.url, session, service._running().server._admission)  # type: ignore[union-attr]
             await house.serves()
             before = open_files()
             yield house
             await house.serves()
-            await until(lambda: len(house.admission) <= 1)  # the fair client
+            await until(lambda: len(house.admission) == 0)
             await until(lambda: open_files() <= before + config.redis.pool)
     assert [entry for entry in logs if entry["log_level"] in ("error", "critical", "exception")] == []
 
@@ -172,14 +175,28 @@ def check(probe: LagProbe) -> None:
 
 
 async def hold(attack: Callable[[], Awaitable[None]]) -> None:
-    """Check an attack that by itself takes much CPU; up to three times, since this machine may run at half speed."""
+    """Check an attack that by itself takes much CPU; up to three times, against what the machine does just then."""
     worst = []
-    while len(worst) < 3 and (not worst or worst[-1] >= HELD_S):
+    while len(worst) < 3 and (not worst or worst[-1] >= 1):
         async with lag() as probe:
             await attack()
-        worst.append(probe.worst_s)
-    probe.worst_s = min(worst)
-    check(probe)
+        worst.append(probe.worst_s / (HELD_S * max(1.0, yardstick_s() / YARDSTICK_S)))
+    print(f"the loop was held {probe.worst_s * 1000:.1f} ms, {min(worst):.2f} of what is allowed")
+    assert min(worst) < 1
+
+
+YARDSTICK_S = 0.025
+"""What `yardstick_s` takes where HELD_S holds as it stands: these machines run at half that speed now and then."""
+
+
+def yardstick_s() -> float:
+    """Return the seconds that decoding a million bytes of small lists takes at this moment, the collector left out."""
+    gc.disable()
+    began_at = time.perf_counter()
+    msgspec.json.decode(NASTY_JSON["small lists"])
+    took_s = time.perf_counter() - began_at
+    gc.enable()
+    return took_s
 
 
 # Too much

@@ -75,7 +75,7 @@ class Broker:
         self._connections = connections
         self._key = queue.key
         self._registered_at = float("-inf")
-        self._sends: Batcher[Outgoing, str] = Batcher(self._flush_sends, f"send {queue.name}")
+        self._sends: Batcher[Outgoing, str] = Batcher(self._flush_sends, f"send {queue.name}", depth=2)
         self._pushes: Batcher[bytes, int] = Batcher(self._flush_pushes, f"push {queue.name}")
 
     async def register(self) -> None:
@@ -201,11 +201,11 @@ class Broker:
         await self._pushes.aclose()
 
     async def _flush_sends(self, messages: Sequence[Outgoing]) -> list[str]:
-        return await self._send(messages, whole=False)
+        return await self._send(messages, in_order=True)
 
-    async def _send(self, messages: Sequence[Outgoing], *, whole: bool) -> list[str]:
+    async def _send(self, messages: Sequence[Outgoing], *, whole: bool = False, in_order: bool = False) -> list[str]:
         args = [BLOB_BYTES, self.queue.max_length, int(whole), *packing.messages(messages)]
-        answer = await self._patiently(scripts.SEND, args, self._connections.deadline_s)
+        answer = await self._patiently(scripts.SEND, args, self._connections.deadline_s, in_order=in_order)
         states = packing.states(answer, len(messages))
         self._count_sent(states.count(b"ready") + states.count(b"scheduled"))
         if time.monotonic() - self._registered_at > _REGISTER_S:
@@ -218,7 +218,9 @@ class Broker:
         self._count_sent(len(bodies))
         return [length] * len(bodies)
 
-    async def _patiently(self, script: Script, args: Sequence[Any], patience_s: float | None) -> Any:
+    async def _patiently(
+        self, script: Script, args: Sequence[Any], patience_s: float | None, *, in_order: bool = False
+    ) -> Any:
         """Run a script until it is answered, or raise the last Unavailable after `patience_s` (None: never)."""
         backoff = Backoff()
         loop = asyncio.get_running_loop()
@@ -226,7 +228,8 @@ class Broker:
         while True:
             try:
                 left_s = self._connections.call_s if end is None else max(0.1, end - loop.time())
-                return await self._connections.run(script, self._key, args, min(left_s, self._connections.call_s))
+                deadline_s = min(left_s, self._connections.call_s)
+                return await self._connections.run(script, self._key, args, deadline_s, in_order=in_order)
             except OutOfMemory:
                 raise
             except Unavailable:

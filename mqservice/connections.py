@@ -23,7 +23,7 @@ from mqservice.config import RedisConfig, full_url, redacted
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import ConfigError, Misconfigured, MqError, OutOfMemory, Refused, Unavailable, WrongType
 from mqservice.scripts import Script
-from mqservice.wires import CONNECT_S, Wires, client
+from mqservice.wires import CONNECT_S, Line, Wires, client
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ class Connections:
         self.call_s = deadline_s / 2
         """How long one call may take: half the deadline, so that one lost reply leaves time for a second call."""
         self.commands = client(url, pool)
-        self._wires = Wires(url, pool)
+        self._wires, self._line = Wires(url, pool), Line(url)
         self._down_since: float | None = None
         self.outages = self.reconnects = 0
         """How often Redis went away, and came back."""
@@ -100,17 +100,21 @@ class Connections:
         """Return a client with one connection of its own. The caller closes it."""
         return client(self.url, 1)
 
-    async def run(self, script: Script, key: str, args: Sequence[Any], deadline_s: float | None = None) -> Any:
+    async def run(
+        self, script: Script, key: str, args: Sequence[Any], deadline_s: float | None = None, *, in_order: bool = False
+    ) -> Any:
         """Run a script once, in one round trip (two the first time after a restart of Redis).
 
+        `in_order`: after those which were run so before, without waiting for their answers.
         Raises Unavailable when Redis did not answer within the deadline: the script may have run.
         """
+        over = self._line if in_order else self._wires
 
         async def call() -> Any:
             try:
-                return await self._wires.call("EVALSHA", script.sha, 1, key, *args)
+                return await over.call("EVALSHA", script.sha, 1, key, *args)
             except driver.NoScriptError:
-                return await self._wires.call("EVAL", script.source, 1, key, *args)
+                return await over.call("EVAL", script.source, 1, key, *args)
 
         return await self.guard(call, deadline_s, writes=True)
 
@@ -182,6 +186,7 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close every connection of the pool; calls under way fail."""
+        await self._line.aclose()
         await self._wires.aclose()
         await self.commands.aclose()
 
@@ -197,6 +202,7 @@ class Connections:
         if demoted:
             await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
         if demoted or isinstance(error, TimeoutError):
+            await self._line.drop(in_use=demoted)
             await self._wires.drop(in_use=demoted)
             with contextlib.suppress(driver.RedisError, OSError, RuntimeError):
                 await pool.disconnect(inuse_connections=False)

@@ -97,3 +97,65 @@ class Wires:
         wire: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         self._all.append(wire)
         return wire
+
+
+class Line:
+    """One connection on which commands follow each other without waiting for answers; Redis runs them in order.
+
+    When one fails, those behind it fail too: nobody can tell any more which answer is whose.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._wire: AbstractConnection = client(url, 1).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        self._life = 0
+        """How often the connection was given up."""
+        self._owed = 0
+        """Answers that are still to be read."""
+        self._writing, self._reading = asyncio.Lock(), asyncio.Lock()
+
+    async def call(self, *command: Any) -> Any:
+        """Send one command and return its answer. Raises redis-py's errors, and OSError."""
+        async with self._writing:
+            life = self._life
+            if not self._owed and self._wire.is_connected and await self._wire.can_read():
+                await self._wire.disconnect(nowait=True)  # an end, or what nobody asked for
+            self._owed += 1
+            try:
+                await self._wire.send_packed_command(self._wire.pack_command(*command), check_health=False)
+            except BaseException:
+                self._owed -= 1
+                await self._give_up()
+                raise
+        # A lock wakes those who wait in their order; between the two nothing is awaited.
+        try:
+            async with self._reading:
+                if self._life != life:
+                    raise ConnectionError("the answer was lost with one before it")
+                answer = await self._wire.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            if self._life == life:
+                await self._give_up()
+            raise
+        finally:
+            self._owed -= 1
+        if self._wire.should_reconnect():  # type: ignore[no-untyped-call]
+            await self._give_up()
+        return answer
+
+    async def drop(self, *, in_use: bool) -> None:
+        """Close the connection when nothing is under way, or, with `in_use`, after the next answer."""
+        if not self._owed:
+            await self._wire.disconnect(nowait=True)
+        elif in_use:
+            self._wire.mark_for_reconnect()  # type: ignore[no-untyped-call]
+
+    async def aclose(self) -> None:
+        """Close the connection; calls under way fail."""
+        self._life += 1
+        await self._wire.disconnect()
+
+    async def _give_up(self) -> None:
+        self._life += 1
+        await self._wire.disconnect(nowait=True)

@@ -94,6 +94,11 @@ class Ledger:
         """Return how many runs came to their end."""
         return self.path.read_bytes().count(b"end ")
 
+    @property
+    def size(self) -> int:
+        """How much the handlers have written, in bytes."""
+        return self.path.stat().st_size
+
     def longest_silence_s(self, since: float, until: float) -> float:
         """Return the longest time between two notes from `since` to `until`, by the monotonic clock."""
         moments = [since, *sorted(note.at for note in self.notes() if since <= note.at <= until), until]

@@ -1,7 +1,8 @@
 """Mixed load and random faults, all from one seed: `make soak`, or `python -m tests.chaos.soak --seconds 600 --seed 7`.
 
-Three processes consume and one loop sends, through a proxy. One fault follows the other, each healed before the next
-(but a stopped consumer, which may stay stopped meanwhile). In the end everything is healed and the books are closed.
+Three processes consume and one loop sends, through a proxy. One fault follows the other, each healed and something
+handled since before the next (but a stopped consumer, which may stay stopped meanwhile). So no silence is the work of
+two faults, and the longest tells how long one takes to get over. In the end the books are closed.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
@@ -191,9 +192,16 @@ class Faults:
             kind = bag.pop()
             self.happened[kind] += 1
             await faults[kind]()
+            await self._going_again()
             await asyncio.sleep(self._random.uniform(0.5, 2.0))
         if self._frozen:
             await asyncio.wait(self._frozen)
+
+    async def _going_again(self) -> None:
+        """Wait until something is handled, if not for ever: the longest silence tells of it."""
+        noted = self._ledger.size
+        with suppress(AssertionError):
+            await until(lambda: self._ledger.size > noted, LEASE_S)
 
     async def _last(self) -> None:
         """Let a fault last."""

@@ -148,6 +148,50 @@ async def test_put_when_a_batch_waits_behind_a_failing_one_then_it_is_still_flus
     assert isinstance(failing.exception(), ConnectionError)
 
 
+async def test_put_when_two_flushes_may_be_under_way_then_callers_in_step_fall_into_two_groups(flush: Flush) -> None:
+    batcher: Batcher[int, int] = Batcher(flush, "batches", depth=2)
+    callers = [batcher.put(item) for item in range(100)]
+    await until(lambda: flush.running == 2)
+    assert flush.batches == [list(range(50)), list(range(50, 100))]
+    callers += [batcher.put(item) for item in range(100, 200)]
+    await asyncio.sleep(0)
+    assert flush.running == 2, "a third one"
+    flush.gate.set()
+    assert await asyncio.gather(*callers) == [10 * item for item in range(200)]
+    assert [item for batch in flush.batches for item in batch] == list(range(200))
+    assert flush.most_at_once == 2
+
+
+async def test_put_when_few_wait_behind_a_flush_then_they_wait_for_more_of_them(flush: Flush) -> None:
+    batcher: Batcher[int, int] = Batcher(flush, "batches", depth=2)
+    callers = [await under_way(batcher, flush)]
+    callers += await hand_in(batcher, *range(1, 32))
+    await asyncio.sleep(0)
+    assert flush.batches == [[0]]
+    callers += await hand_in(batcher, 32)
+    await until(lambda: flush.running == 2)
+    assert flush.batches == [[0], list(range(1, 33))]
+    closing = asyncio.create_task(batcher.aclose(), name="closing")
+    await asyncio.sleep(0)
+    assert not closing.done()
+    flush.gate.set()
+    await closing
+    assert all(caller.done() for caller in callers)
+
+
+async def test_put_when_one_of_two_flushers_is_cancelled_then_the_other_takes_what_waits(flush: Flush) -> None:
+    batcher: Batcher[int, int] = Batcher(flush, "batches", depth=2)
+    callers = [batcher.put(item) for item in range(100)]
+    await until(lambda: flush.running == 2)
+    waiting = batcher.put(100)
+    flusher().cancel()
+    await until(lambda: flush.running == 1)
+    flush.gate.set()
+    assert await waiting == 1000
+    await batcher.aclose()
+    assert sum(caller.cancelled() for caller in callers) == 50
+
+
 async def test_put_when_its_caller_is_cancelled_before_its_turn_then_nothing_is_sent(
     batcher: Batcher[int, int], flush: Flush
 ) -> None:

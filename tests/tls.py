@@ -56,7 +56,7 @@ def tls_proxy(socket_path: str, context: ssl.SSLContext) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    tasks: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -66,9 +66,10 @@ def tls_proxy(socket_path: str, context: ssl.SSLContext) -> Iterator[int]:
         writer.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
         inner_reader, inner_writer = await asyncio.open_unix_connection(socket_path)
-        for pair in ((reader, inner_writer), (inner_reader, writer)):
-            tasks.add(asyncio.create_task(pump(*pair)))
+        writers.add(inner_writer)
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
 
     async def start() -> asyncio.Server:
         return await asyncio.start_server(connected, "localhost", 0, family=2, ssl=context)
@@ -79,6 +80,9 @@ def tls_proxy(socket_path: str, context: ssl.SSLContext) -> Iterator[int]:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)  # a transport closes its socket in a later turn of the loop
 
     server = asyncio.run_coroutine_threadsafe(start(), loop).result(5)
     try:

@@ -207,10 +207,10 @@ class Broker:
         args = [BLOB_BYTES, self.queue.max_length, int(whole), *packing.messages(messages)]
         answer = await self._patiently(scripts.SEND, args, self._connections.deadline_s, in_order=in_order)
         states = packing.states(answer, len(messages))
-        self._count_sent(states.count(b"ready") + states.count(b"scheduled"))
+        self._count_sent(states.count("ready") + states.count("scheduled"))
         if time.monotonic() - self._registered_at > _REGISTER_S:
             await self.register()
-        return [state.decode(errors="replace") for state in states]
+        return states
 
     async def _flush_pushes(self, bodies: Sequence[bytes]) -> list[int]:
         args = [secrets.token_hex(8), *bodies]

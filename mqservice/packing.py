@@ -36,9 +36,11 @@ def messages(outgoing: Sequence[Outgoing]) -> list[Any]:
     return args
 
 
-def states(answer: Any, count: int) -> list[bytes]:
+def states(answer: Any, count: int) -> list[str]:
     """Return one state a message, from what `send` answers to `count` of them."""
-    return [answer] * count if isinstance(answer, bytes) else answer
+    if isinstance(answer, bytes):
+        return [answer.decode()] * count
+    return [state.decode(errors="replace") for state in answer]
 
 
 def claimed(answer: Sequence[Any], token: str) -> tuple[list[Claimed], list[int]]:

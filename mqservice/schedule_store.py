@@ -166,8 +166,8 @@ class Schedules:
     async def message_state(self, list_key: str, message_id: str) -> str | None:
         """Return the state of a message, None when it has no record (any more). 1 round trip."""
         record = keys.record(list_key, message_id)
-        state = await self._connections.guard(lambda: self._connections.commands.hget(record, "state"))
-        return cast("bytes", state).decode() if state else None
+        state, sent = await self._connections.guard(lambda: self._connections.commands.hmget(record, "state", "sent"))
+        return cast("bytes", state).decode() if state else "ready" if sent else None
 
     async def _put(self, schedule: Schedule, source: str, owner: str) -> int:
         schedule = valid_schedule(schedule)

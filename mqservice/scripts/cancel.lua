@@ -8,15 +8,15 @@
 -- Twice: as once. Caller dies: it is cancelled; an active one at the latest when its lease is renewed or has expired.
 check_types()
 local id = ARGV[1]
+local state = stored_state(id)
 local lease = redis.call('HGET', LEASES, id)
 if lease then
-  redis.call('HSET', RECORD .. id, 'cancel', NOW, 'more', 1)
+  if state then redis.call('HSET', RECORD .. id, 'cancel', NOW, 'state', state) end
   flag(id, lease, 'c')
   local process = string.match(lease, '^%S+ %d+ %d+ ([^/]+)/')
   if process then redis.call('PUBLISH', 'mq:process:' .. process, 'cancel ' .. id .. ' ' .. K) end
   return 'cancelling'
 end
-local state = redis.call('HGET', RECORD .. id, 'state')
 if state == 'ready' then
   mark_cancelled(id, tonumber(ARGV[2]))
   redis.call('PERSIST', RECORD .. id) -- until a claim takes its entry off the list

@@ -10,8 +10,9 @@
 -- ARGV[7]  bytes above which a raw body is stored as `blob`
 -- ARGV[8]  bytes above which a raw body is dead at once: whoever reads it would stand still
 --
--- Returns {ms until the next message is due or the next lease has run out, or -1, now in ms, then two values a message: id,
--- {sent ms, meta or nil, body or nil when it is in the field `blob`, attempts used so far, crashes so far}}.
+-- Returns {ms until the next message is due or the next lease has run out, or -1; now in ms; three values each message
+-- that has failed or crashed before: its place in what follows, from 1, attempts and crashes; then four values a message:
+-- id, sent ms, meta or nil, body or nil when it is in the field `blob`}. A table for each message would cost a tenth of all.
 -- A raw body is adopted: it gets an id (UUIDv7, of this time and the token) and a record.
 -- Twice with one token: the same messages, as far as they are still held, with a fresh lease; nothing else.
 -- Caller dies: the leases expire, the next claim finds them, each counts one crash.
@@ -22,17 +23,17 @@ local blob_bytes, most_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local deadline = string.format('%.0f', NOW + lease_ms)
 local ledger_key = BASE .. 'claim:' .. consumer
 
-local out, ids, deadlines, leases, taken = { -1, NOW }, {}, {}, {}, 0
+local out, ids, deadlines, leases, taken, spent = { -1, NOW, {} }, {}, {}, {}, 0, {}
 local adopted, buried, special = 0, 0, {}
 
 local function lease(sign, delivery) return token .. sign .. ' ' .. delivery .. ' ' .. NOW .. ' ' .. consumer end
 local FIRST = lease('-', 1)
 
-local function give(id, lease, row)
+local function give(id, lease, sent, meta, body)
   taken = taken + 1
-  local even = 2 * taken
+  local even, row = 2 * taken, 4 * taken
   ids[taken] = id
-  out[even + 1], out[even + 2] = id, row
+  out[row], out[row + 1], out[row + 2], out[row + 3] = id, sent, meta, body
   deadlines[even - 1], deadlines[even] = deadline, id
   leases[even - 1], leases[even] = id, lease
 end
@@ -62,6 +63,7 @@ end
 -- Whatever is not plain: it has been handed out before, has options, was cancelled, or is damaged.
 local function take_special(id, key, from, held)
   local r = call('HMGET', key, 'state', 'sent', 'meta', 'body', 'lease', 'attempts', 'crashes', 'expires', 'cancel')
+  r[1] = r[1] or 'ready'
   local crashed = from == 'active' and 1 or 0
   if special[id] then return end -- on the list a second time
   if from == 'active' then
@@ -69,12 +71,12 @@ local function take_special(id, key, from, held)
   elseif call('HEXISTS', LEASES, id) == 1 then
     return -- likewise
   end
-  if not tonumber(r[2]) and (not r[1] or r[1] == 'ready' or r[1] == 'scheduled') then
+  if not tonumber(r[2]) and (r[1] == 'ready' or r[1] == 'scheduled') then
     return bury(id, 'undecodable', '{"type":"MissingRecord","text":"the record of this id was deleted or damaged by somebody else"}', dead_ttl_ms)
   end
   if from == 'active' then
     if r[1] ~= 'ready' and r[1] ~= 'scheduled' then return end
-    call('HSET', key, 'lease', held or '', 'more', 1)
+    call('HSET', key, 'lease', held or '', 'state', r[1])
   elseif r[1] ~= from then
     return from == 'ready' and take_off(id, key, r[1])
   end
@@ -87,7 +89,8 @@ local function take_special(id, key, from, held)
   end
   if r[8] and (tonumber(r[8]) or 0) < NOW and handed_out == 0 then return bury(id, 'expired', nil, dead_ttl_ms) end
   special[id] = true
-  give(id, lease('+', handed_out + 1), { r[2], r[3], r[4], tonumber(r[6]) or 0, crashes })
+  give(id, lease('+', handed_out + 1), r[2], r[3], r[4])
+  spent[taken] = { tonumber(r[6]) or 0, crashes }
 end
 
 -- ready, scheduled or expired -> active, unless the message has ended, has expired, or has crashed too often.
@@ -95,11 +98,11 @@ local function take(id, from, held)
   -- The first pattern takes half the time of the second, and nearly every id is a UUID.
   if #id > 128 or not (find(id, '^%x+%-%x+%-%x+%-%x+%-%x+$') or find(id, '^[%w._:-]+$')) then return take_damaged(id, 'this is no id') end
   local key = RECORD .. id
-  local r = try('HMGET', key, 'sent', 'meta', 'body', 'state', 'more')
+  local r = try('HMGET', key, 'sent', 'meta', 'body', 'state')
   if r.err then return take_damaged(id, r.err) end
-  if r[4] == from and not r[5] and #(r[1] or '') == 13 and from ~= 'active' then -- a time of 13 digits: until 2286
-    r[4], r[5] = 0, 0
-    return give(id, FIRST, r)
+  local sent = r[1]
+  if sent and not r[4] and #sent == 13 and from == 'ready' then -- a time of 13 digits: until 2286
+    return give(id, FIRST, sent, r[2], r[3])
   end
   take_special(id, key, from, held)
 end
@@ -108,13 +111,13 @@ end
 local function adopt(body)
   local id = uuid7(adopted + buried, token)
   local large = #body > blob_bytes
-  call('HSET', RECORD .. id, large and 'blob' or 'body', body, 'state', 'ready', 'sent', NOW)
+  call('HSET', RECORD .. id, large and 'blob' or 'body', body, 'sent', NOW_TEXT)
   adopted = adopted + 1
   if #body > most_bytes then
     local text = string.format('an entry of %d bytes; at most %d are handed out', #body, most_bytes)
     return bury(id, 'undecodable', cjson.encode({ type = 'TooLarge', text = text }), dead_ttl_ms)
   end
-  give(id, FIRST, { NOW, false, not large and body, 0, 0 })
+  give(id, FIRST, NOW_TEXT, false, not large and body)
 end
 
 local function claim_expired()
@@ -151,8 +154,8 @@ local function replay(lines)
   for n, held in ipairs(leases_of(before)) do
     if holds(held, token) then
       local r = call('HMGET', RECORD .. before[n], 'sent', 'meta', 'body', 'attempts', 'crashes')
-      r[1], r[4], r[5] = r[1] or NOW, tonumber(r[4]) or 0, tonumber(r[5]) or 0
-      give(before[n], held, r)
+      give(before[n], held, r[1] or NOW_TEXT, r[2], r[3])
+      spent[taken] = { tonumber(r[4]) or 0, tonumber(r[5]) or 0 }
     end
   end
   each_chunk('ZADD', ACTIVE, deadlines)
@@ -165,12 +168,13 @@ local function lease_all()
     new = new + call('ZADD', ACTIVE, 'NX', unpack(deadlines, i, math.min(i + CHUNK - 1, #deadlines)))
   end
   if new == taken then return end
-  local held, once, were, rows, signs = leases_of(ids), {}, ids, out, leases
-  out, ids, deadlines, leases, taken = { -1, NOW }, {}, {}, {}, 0
+  local held, once, were, rows, signs, budgets = leases_of(ids), {}, ids, out, leases, spent
+  out, ids, deadlines, leases, taken, spent = { -1, NOW, {} }, {}, {}, {}, 0, {}
   for n, id in ipairs(were) do
     if not held[n] and not once[id] then
       once[id] = true
-      give(id, signs[2 * n], rows[2 * n + 2])
+      give(id, signs[2 * n], rows[4 * n + 1], rows[4 * n + 2], rows[4 * n + 3])
+      spent[taken] = budgets[n]
     end
   end
   each_chunk('ZADD', ACTIVE, deadlines)
@@ -191,6 +195,11 @@ if taken > 0 then
   each_chunk('HSET', LEASES, leases)
   call('SET', ledger_key, token .. '\n' .. table.concat(ids, '\n'), 'PX', lease_ms)
   tell_all(ids, 'active')
+end
+for place, budget in pairs(spent) do
+  if budget[1] > 0 or budget[2] > 0 then
+    for _, value in ipairs({ place, budget[1], budget[2] }) do table.insert(out[3], value) end
+  end
 end
 count('sent', adopted)
 call('ZADD', CONSUMERS, NOW, consumer)

@@ -14,7 +14,8 @@ local taken, deleted = 0, 0
 
 local function forget(id, expected)
   local key = RECORD .. id
-  local r = redis.call('HMGET', key, 'state', 'unique', 'watch')
+  local r = redis.call('HMGET', key, 'state', 'unique', 'watch', 'sent')
+  r[1] = r[1] or (r[4] and 'ready')
   if expected == 'dead' and r[1] ~= 'dead' then count('forgotten', 1) end -- a listing that outlived its record
   if expected == 'cancelled' and r[1] == 'cancelled' and redis.call('PTTL', key) == -1 then
     -- Its entry is still on the ready list: a stub stays for the claim that takes that off.

@@ -12,7 +12,7 @@ for n, lease in ipairs(leases_of(ids)) do
   local id, token = ids[n], ARGV[2 * n]
   local key, mark = RECORD .. id, 'release ' .. token
   if holds(lease, token) and redis.call('HGET', key, 'settled') ~= mark then
-    redis.call('HSET', key, 'state', 'ready', 'settled', mark, 'lease', lease, 'more', 1)
+    redis.call('HSET', key, 'state', 'ready', 'settled', mark, 'lease', lease)
     released[#released + 1] = id
     tell(id, 'ready')
     table.insert(marks, 1, MARK .. id) -- LPUSH turns the order round once more

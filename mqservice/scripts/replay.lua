@@ -25,12 +25,12 @@ local function replay(id, delay_ms)
   tell(id, delay_ms > 0 and 'scheduled' or 'ready')
   if delay_ms > 0 then
     local due = NOW + delay_ms
-    redis.call('HSET', key, 'state', 'scheduled', 'due', due, 'settled', mark, 'more', 1)
+    redis.call('HSET', key, 'state', 'scheduled', 'due', due, 'settled', mark)
     redis.call('ZADD', SCHEDULED, due, id)
     must_ring = true
     return 'scheduled'
   end
-  redis.call('HSET', key, 'state', 'ready', 'settled', mark, 'more', 1)
+  redis.call('HSET', key, 'state', 'ready', 'settled', mark)
   marks[#marks + 1] = MARK .. id
   return 'ready'
 end

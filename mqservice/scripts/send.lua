@@ -28,7 +28,7 @@ end
 
 -- What few messages have. Returns the due time, or nil when it is ready now.
 local function store_wish(key, wish)
-  if wish.ttl or wish.watch or wish.unique then call('HSET', key, 'more', 1) end
+  if wish.ttl or wish.watch or wish.unique then call('HSET', key, 'state', 'ready') end
   if wish.ttl then call('HSET', key, 'expires', NOW + wish.ttl) end
   if wish.watch then call('HSET', key, 'watch', wish.watch) end
   if wish.unique then call('HSET', key, 'unique', wish.unique) end
@@ -55,9 +55,9 @@ local function store(id, body, meta, wish)
   local key = RECORD .. id
   local field = #body > blob_bytes and 'blob' or 'body'
   if meta == '' then
-    call('HSET', key, field, body, 'state', 'ready', 'sent', NOW_TEXT)
+    call('HSET', key, field, body, 'sent', NOW_TEXT)
   else
-    call('HSET', key, field, body, 'state', 'ready', 'sent', NOW_TEXT, 'meta', meta)
+    call('HSET', key, field, body, 'sent', NOW_TEXT, 'meta', meta)
   end
   new = new + 1
   local due = wish and store_wish(key, wish)
@@ -94,7 +94,7 @@ local function send_plain()
   local ids = {}
   for n = 1, #records do
     local id, body = ARGV[2 * n + 3], ARGV[2 * n + 4]
-    call('HSET', records[n], #body > blob_bytes and 'blob' or 'body', body, 'state', 'ready', 'sent', NOW_TEXT)
+    call('HSET', records[n], #body > blob_bytes and 'blob' or 'body', body, 'sent', NOW_TEXT)
     ids[n], marks[n] = id, MARK .. id
   end
   tell_all(ids, 'ready')

@@ -68,9 +68,9 @@ end
 
 -- Asked again about a lease that has ended: whether it ended in this way.
 local function already(id, kind, token)
-  local r = redis.pcall('HMGET', RECORD .. id, 'state', 'settled', 'lease')
+  local r = redis.pcall('HMGET', RECORD .. id, 'state', 'settled', 'lease', 'sent')
   if r.err then return false end
-  if kind == 'done' then return (r[1] == 'done' and holds(r[3], token)) or (result_ttl_ms == 0 and not r[1]) end
+  if kind == 'done' then return (r[1] == 'done' and holds(r[3], token)) or (result_ttl_ms == 0 and not r[1] and not r[4]) end
   return r[2] == kind .. ' ' .. token or (kind == 'retry' and r[2] == 'cancelled ' .. token)
 end
 
@@ -81,7 +81,7 @@ local function settle_one(id, lease, kind, token, value, extra)
   end
   -- Nobody wants another attempt at what was to be cancelled.
   if kind == 'retry' and cancel then kind = 'cancelled' end
-  if kind ~= 'done' then call('HSET', key, 'settled', kind .. ' ' .. token, 'lease', lease, 'more', 1) end
+  if kind ~= 'done' then call('HSET', key, 'settled', kind .. ' ' .. token, 'lease', lease) end
   settle[kind](id, key, lease, value, extra, watch, unique)
 end
 
@@ -116,7 +116,7 @@ for n = 1, first do
   if plain and lease and sub(lease, 1, 17) == token .. '-' then
     local key = RECORD .. id
     local new = try('HSET', key, 'state', 'done', 'result', ARGV[i + 2], 'finished', NOW_TEXT, 'lease', lease)
-    if new == 3 or type(new) == 'number' then
+    if new == 4 or type(new) == 'number' then
       call('PEXPIRE', key, ARGV[1])
       done[#done + 1] = id
     else

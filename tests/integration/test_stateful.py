@@ -581,7 +581,7 @@ class Histories(RuleBasedStateMachine):
 
 def _of_record(record: dict[str, str], lease: str | None) -> tuple[str, int, int, int, str]:
     _, deliveries, *_ = (lease or record.get("lease") or "- 0").split()
-    state = "active" if lease else record["state"]
+    state = "active" if lease else record.get("state", "ready")
     attempts, crashes = (int(record.get(name, 0)) for name in ("attempts", "crashes"))
     return (state, int(deliveries), attempts, crashes, record.get("reason", ""))
 

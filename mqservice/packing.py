@@ -48,7 +48,7 @@ def claimed(answer: Sequence[Any], token: str) -> tuple[list[Claimed], list[int]
     now_ms, spent = answer[1], answer[2]
     given = [
         Claimed(
-            receipt=Receipt(message_id.decode(), token),
+            receipt=Receipt(message_id.decode(errors="replace"), token),
             body=body or b"",
             meta=decode_meta(meta) if meta else NO_META,
             attempts=0,

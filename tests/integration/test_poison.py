@@ -179,7 +179,7 @@ async def test_receipt_when_of_an_earlier_life_of_the_id_then_it_changes_nothing
 
 
 FIELDS = (
-    *("state", "sent", "meta", "body", "attempts", "crashes", "expires", "cancel", "more", "lease", "history"),
+    *("state", "sent", "meta", "body", "attempts", "crashes", "expires", "cancel", "lease", "history"),
     *("progress", "error", "result", "watch", "unique", "due", "finished", "reason", "settled", "purged", "blob"),
 )
 VALUES = st.one_of(
@@ -294,6 +294,25 @@ async def test_entry_when_it_is_any_bytes_then_it_is_handled_or_a_dead_letter(
         await queue.operations.purge("dead")
 
     await fuzzed(st.binary(max_size=40) | ids | made, attack, 150)
+
+
+@pytest.mark.parametrize("id_", [b"\xff" * 36, b"a b\n" * 9, b"m" * 36], ids=["no text", "spaces", "text"])
+async def test_id_when_as_long_as_a_uuid_but_none_then_handled_or_a_dead_letter_once_its_lease_has_ended(
+    queue: Queue, redis_client: redis.asyncio.Redis, id_: bytes
+) -> None:
+    await redis_client.hset(f"{{{K}}}:m:".encode() + id_, mapping={"sent": "1700000000000", "body": "x"})
+    await redis_client.rpush(K, b"before", MARK + id_, b"after")
+    bodies = set()
+    for claimed in (await queue.broker.claim(claim_token(), "c", 10)).messages:
+        if await queue.broker.settle(claimed.receipt, Done(b"1")):
+            bodies.add(claimed.body)
+    assert bodies >= {b"before", b"after"}
+    for member in await redis_client.zrange(f"{{{K}}}:active", 0, -1):
+        await redis_client.zadd(f"{{{K}}}:active", {member: 1})
+    assert await drained(queue) == set()
+    dead = (await queue.views.page("dead", 10, None)).messages
+    assert (b"x" in bodies) != ([view.reason for view in dead] == ["undecodable"])
+    assert await redis_client.hlen(f"{{{K}}}:leases") == await redis_client.zcard(f"{{{K}}}:active") == 0
 
 
 async def test_lease_when_it_is_anything_then_nothing_fails(queue: Queue, redis_client: redis.asyncio.Redis) -> None:

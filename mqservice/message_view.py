@@ -95,7 +95,10 @@ def message_view(message_id: str, queue: str, record: Mapping[str, bytes], blob:
     # The leases were read before the records: one that has ended meanwhile is no longer active.
     state = "active" if "leased" in record and stored_state in ("ready", "scheduled", "active") else stored_state
     lease = record.get("leased") or record.get("lease") or b""
-    _, deliveries, claimed_ms, by, *_ = [*lease.split(b" ", 3), b"", b"", b"", b""]
+    _, deliveries, claimed_ms, by, held_ms, *_ = [*lease.split(b" ", 4), b"", b"", b"", b"", b""]
+    finished_ms = record.get("finished")
+    if state == "done" and held_ms:
+        finished_ms = b"%d" % (number(claimed_ms) + number(held_ms))
     meta = decode_meta(record.get("meta"))
     too_large = "blob_bytes" in record and blob is None
     return MessageView(
@@ -117,7 +120,7 @@ def message_view(message_id: str, queue: str, record: Mapping[str, bytes], blob:
         sent_at=moment(record.get("sent")),
         due_at=moment(record.get("due")) if state == "scheduled" else UNSET,
         claimed_at=moment(claimed_ms) if claimed_ms else UNSET,
-        finished_at=moment(record["finished"]) if "finished" in record else UNSET,
+        finished_at=moment(finished_ms) if finished_ms is not None else UNSET,
         expires_at=moment(record["expires"]) if "expires" in record else UNSET,
         by=text(by) if by else UNSET,
     )

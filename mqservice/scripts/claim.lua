@@ -99,12 +99,12 @@ local function take(id, from, held)
   local r = try('HMGET', key, 'sent', 'meta', 'body', 'state')
   if r.err then return take_damaged(id, r.err) end
   local sent = r[1]
-  if sent and not r[4] and #sent == 13 and #id == 36 and from == 'ready' then -- a time of 13 digits: until 2286
-    -- A plain message with a UUID, as nearly all. To look at each character of that would take a twentieth of a claim;
-    -- what is as long and none is found out when its lease has ended.
-    return give(id, FIRST, sent, r[2], r[3])
-  end
-  if #id > 128 or not find(id, '^[%w._:-]+$') then return take_damaged(id, 'this is no id') end
+  local plain = sent and not r[4] and #sent == 13 and from == 'ready' -- a time of 13 digits: until 2286
+  -- To look at each character would take a twentieth of a claim, and nearly every id is a UUID. What is as long and none
+  -- is found out when its lease has ended.
+  local is_uuid = plain and #id == 36
+  if not is_uuid and (#id > 128 or not find(id, '^[%w._:-]+$')) then return take_damaged(id, 'this is no id') end
+  if plain then return give(id, FIRST, sent, r[2], r[3]) end
   take_special(id, key, from, held)
 end
 

@@ -20,8 +20,9 @@
 --   {K}:push:<t>   string  a raw push that has happened, for a minute
 --
 -- Fields of a message: body (or blob, when large: read outside of scripts), meta, state, sent, due, attempts, crashes,
--- finished, lease (its last one, once that has ended), settled, result, error, reason, history, expires, watch, unique,
--- cancel, progress, purged (a stub for an entry of the ready list whose message was purged).
+-- finished, lease (its last one, once that has ended; of a message that is done, for how many ms it was held behind it,
+-- and no `finished`), settled, result, error, reason, history, expires, watch, unique, cancel, progress, purged (a stub
+-- for an entry of the ready list whose message was purged).
 -- Nearly all are plain while they wait: sent, body and perhaps meta. They have no `state`: that is written with the first
 -- other field, says 'ready' then, and tells a claim that there is more to look at.
 -- A claim writes nothing into the record: a message that has a lease is active, whatever its `state` says. Claims and

@@ -131,6 +131,9 @@ async def test_send_when_waited_for_then_the_result_comes_with_the_answer(api: A
     assert got.body["state"] == "done"
     assert got.body["result"] == got.body["body"] == {"a": 1}
     assert got.headers["Location"] == f"{SEND}/{got.body['id']}"
+    sent, claimed, finished = (datetime.fromisoformat(got.body[at]) for at in ("sent_at", "claimed_at", "finished_at"))
+    assert sent <= claimed <= finished <= datetime.now(UTC) + timedelta(seconds=1)
+    assert finished - sent < timedelta(seconds=5)
 
 
 async def test_send_when_not_waited_for_then_it_is_accepted_and_can_be_followed(api: Api) -> None:

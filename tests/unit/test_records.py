@@ -36,6 +36,21 @@ def test_view_when_the_state_is_none_then_there_is_no_message(state: bytes) -> N
     assert view is None or view.state.encode() == state
 
 
+def test_view_when_nothing_has_happened_yet_then_ready_and_active_with_a_lease() -> None:
+    plain = {"sent": b"1795000000000", "body": b"1"}
+    lease = b"8000000000000000- 1 1795000000500 host-1-a/q"
+    views = [message_view("x", "q", record, None) for record in (plain, {**plain, "leased": lease}, {"body": b"1"})]
+    assert [view and view.state for view in views] == ["ready", "active", None]
+
+
+def test_view_when_done_then_it_says_when() -> None:
+    lease = b"8000000000000000- 1 1795000000500 host-1-a/q 250"
+    view = message_view("x", "q", {"state": b"done", "sent": b"1795000000000", "lease": lease}, None)
+    assert view is not None
+    assert (view.claimed_at, view.finished_at) == ("2026-11-18T11:06:40.500Z", "2026-11-18T11:06:40.750Z")
+    assert view.by == "host-1-a/q"
+
+
 @given(FIELD)
 def test_meta_when_it_is_anything_then_it_is_one(stored: bytes) -> None:
     assert isinstance(decode_meta(stored), Meta)

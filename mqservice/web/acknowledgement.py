@@ -10,7 +10,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 
-from mqservice.web.edge import JSON_HEADERS, request_id
+from mqservice.web.edge import JSON_HEADERS, new_request_id
 
 _HEAD: Final = "HTTP/1.1 202 Accepted\r\n" + "".join(f"{name}: {value}\r\n" for name, value in JSON_HEADERS.items())
 
@@ -45,11 +45,12 @@ class Acknowledgement(web.StreamResponse):
         if transport is None:
             raise ConnectionResetError("the client has gone")
         head = (
-            f"{_HEAD}Location: {self._path}\r\nX-Request-Id: {request_id(request)}\r\n"
+            f"{_HEAD}Location: {self._path}\r\nX-Request-Id: {new_request_id(request)}\r\n"
             f"Date: {rfc822_formatted_time()}\r\nContent-Length: {len(self._content)}\r\n\r\n"
         )
         transport.write(head.encode("ascii") + self._content)
-        await request.writer.drain()
+        if request.protocol.writing_paused:
+            await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -62,11 +62,24 @@ class Content(NamedTuple):
     type: str
 
 
+def content_at_hand(request: web.Request) -> Content | None:
+    """Return the body of a single message that came with its headers, None when it is still to come. Raises Refusal.
+
+    Nothing is awaited and no deadline set: a sixth of a send's time.
+    """
+    if not request.content.is_eof():
+        return None
+    kind = content_type(request)
+    return _content(request, kind, _read_now(request, request.app[HTTP].body_limit))
+
+
 async def read_content(request: web.Request) -> Content:
     """Return the body of a single message. Raises Refusal."""
     kind = content_type(request)
-    limit = request.app[HTTP].body_limit
-    body = _read_now(request, limit) if request.content.is_eof() else await read(request, limit)
+    return _content(request, kind, await read(request, request.app[HTTP].body_limit))
+
+
+def _content(request: web.Request, kind: str, body: bytes) -> Content:
     if is_json(kind):
         check_json(body)
         return Content(body, "")
@@ -83,8 +96,8 @@ async def read(request: web.Request, limit: int) -> bytes:
 
 
 def _read_now(request: web.Request, limit: int) -> bytes:
-    """Return a body that came with its headers: no deadline to set, a sixth of a send's time. Raises Refusal."""
-    _check_headers(request, limit)
+    """Return a body that came with its headers. Raises Refusal."""
+    _check_encoding(request)
     body = request.content.read_nowait()
     if len(body) > limit:
         raise _too_large(limit)
@@ -93,7 +106,9 @@ def _read_now(request: web.Request, limit: int) -> bytes:
 
 async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
     """Yield the body as it comes in. Raises Refusal as `read`."""
-    _check_headers(request, limit)
+    _check_encoding(request)
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
     if "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # or aiohttp believes that the answer has begun
@@ -150,12 +165,10 @@ def is_text(body: bytes) -> bool:
     return True
 
 
-def _check_headers(request: web.Request, limit: int) -> None:
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding != "identity":
+def _check_encoding(request: web.Request) -> None:
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is not None and encoding.lower() != "identity":
         raise Refusal("unsupported-encoding", f"Content-Encoding {encoding[:60]!r}: bodies come as they are")
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
 
 
 async def _next(request: web.Request, end: float) -> bytes:

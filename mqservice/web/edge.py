@@ -50,11 +50,14 @@ def request_id(request: web.BaseRequest) -> str:
     """Return the id of a request: the client's when it is sane, else one of ours. The same each time."""
     known = request.get(_KNOWN)
     if known is None:
-        offered = request.headers.get("X-Request-Id")
-        if not (offered and _REQUEST_ID.fullmatch(offered)):
-            offered = f"{_PROCESS}-{next(_NUMBERS)}"
-        known = request[_KNOWN] = offered
+        known = request[_KNOWN] = new_request_id(request)
     return known
+
+
+def new_request_id(request: web.BaseRequest) -> str:
+    """Return the same for a request whose id nobody has asked for, nor will."""
+    offered = request.headers.get("X-Request-Id")
+    return offered if offered and _REQUEST_ID.fullmatch(offered) else f"{_PROCESS}-{next(_NUMBERS)}"
 
 
 def complete_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -15,7 +15,7 @@ from mqservice.tracing import HEADER, is_traceparent
 from mqservice.web.access import demand
 from mqservice.web.acknowledgement import Acknowledgement, is_plain
 from mqservice.web.answers import Accepted, Cancelled, Deleted, answer, message_path
-from mqservice.web.body import Content, read_content
+from mqservice.web.body import Content, content_at_hand, read_content
 from mqservice.web.context import CONTEXT
 from mqservice.web.idempotent import once
 from mqservice.web.parameters import YEAR_S, PageQuery, PurgeQuery, SendQuery, WaitQuery, plain
@@ -33,7 +33,7 @@ async def send(request: web.Request, query: SendQuery) -> web.StreamResponse:
     ended, with its result or error, and a token needs the scope `read` as well; if that takes longer, 202 as without.
     `curl -d` says form data of anything: it is taken as JSON when it is, else as text.
     """
-    content = await read_content(request)
+    content = content_at_hand(request) or await read_content(request)
     broker = request.app[CONTEXT].broker(request.match_info["queue"])
     if broker.queue.delivery == "at-most-once":
         return await once(request, [content.body], lambda _: _push(broker, query, content))

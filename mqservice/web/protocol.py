@@ -62,6 +62,11 @@ class Protocol(web.RequestHandler):
         self._stop_looking()
         super().connection_lost(exc)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on after a pause. aiohttp says so twice a request, paused or not, and then parses nothing once more."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         """Note that the client reads slower than we write."""
         super().pause_writing()

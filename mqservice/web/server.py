@@ -13,6 +13,7 @@ from mqservice.web.admission import Admission
 from mqservice.web.app import application
 from mqservice.web.context import Context
 from mqservice.web.protocol import Protocol
+from mqservice.web.shortcut import remembering
 from mqservice.web.sse import STREAMS
 
 _SHUTDOWN_S = 5.0
@@ -56,6 +57,8 @@ class Server:
         if not self._tokens and not is_loopback(host):
             raise ConfigError(_OFF_LOOPBACK.format(host=host))
         await self._runner.setup()
+        if (manager := self._runner.server) is not None:
+            manager.request_handler = remembering(manager.request_handler)
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(self._protocol, host, port, reuse_port=True, backlog=1024)

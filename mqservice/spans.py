@@ -49,6 +49,10 @@ class TracedBroker(Broker):
             _tell_state(span, states)
             return states
 
+    async def send_plain(self, ids: Sequence[str], bodies: Sequence[bytes]) -> list[str]:
+        """Send messages as one, see `Broker.send_plain`: they are plain no more, since they carry the span along."""
+        return await self.send_many([Outgoing(*one) for one in zip(ids, bodies, strict=True)])
+
     async def push(self, body: bytes) -> int:
         """Push a raw body, see `Broker.push`. It can carry nothing along."""
         with self._sending({}, {}):

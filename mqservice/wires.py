@@ -5,6 +5,7 @@ command, 4 times what sending and reading one cost; our scripts come in tens a s
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -50,7 +51,7 @@ def client(url: str, connections: int) -> Redis:
 
 
 class Wires:
-    """At most `limit` connections, opened when needed and kept; one command at a time on each, the rest wait."""
+    """At most `limit` connections, opened when needed and kept; one caller at a time on each, the rest wait."""
 
     def __init__(self, url: str, limit: int) -> None:
         self._pool = client(url, limit).connection_pool
@@ -59,19 +60,22 @@ class Wires:
         self._room = asyncio.Semaphore(limit)
 
     async def call(self, *command: Any) -> Any:
-        """Send one command and return its answer. Raises redis-py's errors, and OSError.
+        """Send one command and return its answer. Raises redis-py's errors, and OSError."""
+        return (await self.call_all([command]))[0]
 
-        A connection that fails, or whose caller is cancelled, is closed: its answer may still come.
+    async def call_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands in one go and return their answers. Raises as `call`: the first error, when all are read.
+
+        A connection that fails, or whose caller is cancelled, is closed: its answers may still come.
         """
         async with self._room:
             wire = self._free.pop() if self._free else self._new()
             try:
                 if wire.is_connected and await wire.can_read():  # an end, or what nobody asked for
                     await wire.disconnect(nowait=True)
-                await wire.send_packed_command(wire.pack_command(*command), check_health=False)
-                return await wire.read_response()
-            except ResponseError:
-                raise
+                packed = [part for command in commands for part in wire.pack_command(*command)]
+                await wire.send_packed_command(packed, check_health=False)
+                answers = [await _answer(wire) for _ in commands]
             except BaseException:
                 await wire.disconnect(nowait=True)
                 raise
@@ -79,6 +83,10 @@ class Wires:
                 if wire.should_reconnect():  # type: ignore[no-untyped-call]
                     await wire.disconnect(nowait=True)
                 self._free.append(wire)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
 
     async def drop(self, *, in_use: bool) -> None:
         """Close idle connections, and with `in_use` the others once they have their answers."""
@@ -97,6 +105,14 @@ class Wires:
         wire: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         self._all.append(wire)
         return wire
+
+
+async def _answer(wire: AbstractConnection) -> Any:
+    """Return the next answer, or the error that it is."""
+    try:
+        return await wire.read_response()
+    except ResponseError as error:
+        return error
 
 
 class Line:

@@ -12,7 +12,8 @@
 --
 -- Returns {ms until the next message is due or the next lease has run out, or -1; now in ms; three values each message
 -- that has failed or crashed before: its place in what follows, from 1, attempts and crashes; then four values a message:
--- id, sent ms, meta or nil, body or nil when it is in the field `blob`}. A table for each message would cost a tenth of all.
+-- id, sent ms, meta or nil, body or, when that is in the field `blob`, its size}. A table for each message would cost a
+-- tenth of all.
 -- A raw body is adopted: it gets an id (UUIDv7, of this time and the token) and a record.
 -- Twice with one token: the same messages, as far as they are still held, with a fresh lease; nothing else.
 -- Caller dies: the leases expire, the next claim finds them, each counts one crash.
@@ -31,6 +32,7 @@ local FIRST = lease('-', 1)
 
 local function give(id, lease, sent, meta, body)
   taken = taken + 1
+  if not body then body = call('HSTRLEN', RECORD .. id, 'blob') end
   local even, row = 2 * taken, 4 * taken
   ids[taken] = id
   out[row], out[row + 1], out[row + 2], out[row + 3] = id, sent, meta, body

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from mqservice.embedded import EmbeddedServer
-from mqservice.wires import Line
+from mqservice.wires import Line, Wires
 from tests.chaos.proxy import Proxy
 from tests.waiting import until, until_async
 
@@ -113,3 +113,16 @@ async def test_drop_when_idle_or_in_use_then_closed_at_once_or_after_the_answer(
     await redis_client.rpush("nothing", 1)
     assert await first == [b"nothing", b"1"]
     assert await ours() != after
+
+
+async def test_call_all_when_one_is_refused_then_that_is_raised_and_the_next_call_gets_its_own_answer(
+    url: str, redis_client: Redis
+) -> None:
+    await redis_client.set("text", "x")
+    async with aclosing(Wires(url, 1)) as wires:
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await wires.call_all([("GET", "text"), ("HGET", "text", "a"), ("HGET", "none", "a")])
+        before = {client["id"] for client in await redis_client.client_list()}
+        assert await wires.call_all([("GET", "text"), ("HGET", "none", "a")]) == [b"x", None]
+        assert await wires.call("GET", "text") == b"x"
+        assert {client["id"] for client in await redis_client.client_list()} == before, "on the same connection"

@@ -15,7 +15,7 @@ import uvloop
 from tests.bench import report, running
 from tests.bench.families import ALL
 from tests.bench.figures import Family, Plan
-from tests.bench.lab import slug
+from tests.bench.lab import server_words, slug
 from tests.bench.running import Measured
 
 QUICK = Plan(rounds=3, scale=0.2, quick=True)
@@ -49,6 +49,7 @@ async def measure(
     """Run all families, telling what is known as it comes; also return those that failed."""
     results: list[tuple[str, Measured]] = []
     failed: list[str] = []
+    print(await server_words(), file=sys.stderr, flush=True)
     with contextlib.ExitStack() as exits:
         streams = [sys.stdout, *([exits.enter_context(save.open("w"))] if save else [])]
         for family in families:

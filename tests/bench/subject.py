@@ -78,6 +78,15 @@ class Subject:
             meter.tick()
             return number
 
+        @self.service.handler("working")
+        async def working(number: int) -> int:
+            """Use 500 µs of CPU."""
+            end = time.thread_time_ns() + 500_000
+            while time.thread_time_ns() < end:
+                pass
+            meter.tick()
+            return number
+
         @self.service.handler("bodies")
         async def bodies(body: bytes) -> int:
             meter.tick()

@@ -218,6 +218,17 @@ async def test_keeper_when_terminated_then_it_ends_its_server_and_itself(tmp_pat
         assert "bye bye" in (tmp_path / embedded.LOG_NAME).read_text()
 
 
+async def test_join_when_the_machine_has_jemalloc_then_the_server_has_it_too(tmp_path: Path) -> None:
+    # The linker says on stderr what it cannot find.
+    environment = os.environ | {"LD_PRELOAD": keeper.JEMALLOC}
+    probe = await asyncio.create_subprocess_exec("/bin/true", env=environment, stderr=subprocess.PIPE)
+    has_it = not (await probe.communicate())[1]
+    async with joined(tmp_path) as server:
+        maps = Path(f"/proc/{server.server_pid()}/maps").read_text()
+        assert ("jemalloc" in maps) is has_it
+        assert "preload" not in (tmp_path / embedded.LOG_NAME).read_text()
+
+
 async def test_join_when_a_server_without_keeper_is_ending_then_no_second_one_runs_beside_it(
     tmp_path: Path,
 ) -> None:

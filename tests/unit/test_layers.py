@@ -69,7 +69,7 @@ ONLY_BY = {
 STDLIB_ONLY = ("keeper",)
 """Modules that are run as scripts by an interpreter that may know no package."""
 
-ENVIRONMENT = {"config.*": "*", "embedded": "XDG_*"}
+ENVIRONMENT = {"config.*": "*", "embedded": "XDG_*", "keeper": "LD_PRELOAD"}
 """Module → the variables of the environment that it may read."""
 
 _ENVIRON = {"environ", "environb", "getenv", "getenvb"}

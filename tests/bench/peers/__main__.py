@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mqservice.embedded import private_server
-from tests.bench.lab import IN_MEMORY, slug
+from tests.bench.lab import IN_MEMORY, server_words, slug
 from tests.bench.peers.catalogue import OURS, PEERS, Peer
 from tests.bench.peers.environments import command, run
 
@@ -129,6 +129,7 @@ async def bench(peers: Sequence[Peer], rounds: int, scale: float) -> list[Row]:
         if words := await command(peer):
             ready.append((Row(peer), words))
     ours = (Row(OURS), await command(OURS) or [])
+    print(await server_words(), file=sys.stderr, flush=True)
     async with reachable_server() as url:
         run_all = Bench(url)
         try:

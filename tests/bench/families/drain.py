@@ -48,9 +48,9 @@ FAMILY = Family(
     ),
     (
         Ratio(STRAIGHT, yardsticks.REDIS_BENCHMARK),
-        Ratio(STRAIGHT, yardsticks.PIPELINE, quick_at_least=0.15),
+        Ratio(STRAIGHT, yardsticks.PIPELINE, quick_at_least=0.5),
         Ratio(SUSPENDING, yardsticks.REDIS_BENCHMARK),
-        Ratio(SUSPENDING, yardsticks.PIPELINE, quick_at_least=0.15),
+        Ratio(SUSPENDING, yardsticks.PIPELINE, quick_at_least=0.35),
         Ratio(STRAIGHT, SUSPENDING, at_least=1.3),
     ),
     (Limit(CALLS, 0.05, 0.05),),

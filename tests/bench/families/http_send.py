@@ -48,8 +48,8 @@ FAMILY = Family(
         Figure(P99, "ms"),
     ),
     (
-        Ratio(RATE, BARE, at_least=0.8, quick_at_least=0.23),
+        Ratio(RATE, BARE, at_least=0.8, quick_at_least=0.45),
         Ratio(P50, BARE_P50),
-        Ratio(P99, BARE_P99, at_most=1.5, quick_at_most=4),
+        Ratio(P99, BARE_P99, at_most=1.5, quick_at_most=3),
     ),
 )

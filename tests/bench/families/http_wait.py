@@ -41,5 +41,5 @@ FAMILY = Family(
     "http-wait",
     measure,
     (Figure(BARE), Figure(RATE), Figure(P99, "ms"), Figure(PLAIN_P99, "ms"), Figure(CROWD_P99, "ms")),
-    (Ratio(RATE, BARE, quick_at_least=0.09), Ratio(CROWD_P99, PLAIN_P99, quick_at_most=5)),
+    (Ratio(RATE, BARE, quick_at_least=0.1), Ratio(CROWD_P99, PLAIN_P99, quick_at_most=4)),
 )

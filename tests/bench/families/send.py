@@ -43,9 +43,9 @@ FAMILY = Family(
         Figure(BATCH),
     ),
     (
-        Ratio(ONE, yardsticks.PIPELINE, quick_at_least=0.03),
+        Ratio(ONE, yardsticks.PIPELINE, quick_at_least=0.05),
         *(Ratio(figure, yardsticks.REDIS_BENCHMARK) for figure in (HUNDRED, BATCH)),
-        Ratio(HUNDRED, yardsticks.PIPELINE, quick_at_least=0.35),
-        Ratio(BATCH, yardsticks.PIPELINE, quick_at_least=0.45),
+        Ratio(HUNDRED, yardsticks.PIPELINE, quick_at_least=0.9),
+        Ratio(BATCH, yardsticks.PIPELINE, quick_at_least=1.4),
     ),
 )

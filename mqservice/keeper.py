@@ -37,8 +37,9 @@ RETRY_S = 0.02  # between attempts to start while an older server is still endin
 SETTLED_S = 10.0  # a server that lived this long is started again at once
 BACKOFF_S = 5.0  # the longest pause between two starts
 PR_SET_PDEATHSIG = 1
-# The wheel's server has the C library's malloc, in which 40 % of a drain are spent: 8 to 10 us of the server's time a
-# message. With jemalloc, which the packages of Redis and Valkey are built with, it is 6.
+# The wheel's server has the C library's malloc. With jemalloc, which the packages of Redis and Valkey are built with, a
+# message that is drained takes 5.6 us of the server's time instead of 6.7 when 100,000 are queued, 7.3 instead of 11.5
+# when a million are.
 JEMALLOC = "libjemalloc.so.2"
 PROBE_S = 5.0
 

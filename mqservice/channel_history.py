@@ -4,14 +4,11 @@ Used by `channels` (publish) and `fanout` (read). Every message has a number, on
 whoever knows the last that it saw can tell whether it missed any, and how many.
 """
 
-import asyncio
 from typing import Any, NamedTuple, Self, cast
 
 from mqservice import keys, scripts
 from mqservice.config import ChannelOptions
 from mqservice.connections import Connections
-from mqservice.errors import OutOfMemory, Unavailable
-from mqservice.retry import Backoff
 
 PAGE = 50
 """Messages a read."""
@@ -58,20 +55,9 @@ class ChannelHistory:
         """
         channel = self._channel
         args = [channel.key, body, token, channel.history, int(channel.history_s * 1000)]
-        loop, backoff = asyncio.get_running_loop(), Backoff()
-        end = loop.time() + self._connections.deadline_s
-        while True:
-            try:
-                left_s = min(max(0.1, end - loop.time()), self._connections.call_s)
-                event_id, receivers = await self._connections.run(scripts.PUBLISH, self._key, args, left_s)
-                return Publication(event_id.decode(), receivers)
-            except OutOfMemory:
-                raise
-            except Unavailable:
-                wait_s = backoff.next_s()
-                if loop.time() + wait_s >= end:
-                    raise
-                await asyncio.sleep(wait_s)
+        patience_s = self._connections.deadline_s
+        event_id, receivers = await self._connections.insist(scripts.PUBLISH, self._key, args, patience_s)
+        return Publication(event_id.decode(), receivers)
 
     async def newest(self) -> EventId:
         """Return the id of the latest message; NOTHING when there has been none for 30 days. 1 round trip."""

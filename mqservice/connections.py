@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from mqservice.config import RedisConfig, full_url, redacted
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import ConfigError, Misconfigured, MqError, OutOfMemory, Refused, Unavailable, WrongType
+from mqservice.retry import Backoff
 from mqservice.scripts import Script
 from mqservice.wires import CONNECT_S, Line, Wires, client
 
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FEW = 4
+_LEAST_S = 0.1
+"""What is left to the last try of a call that is insisted on."""
 _PASSING = (
     "OOM",
     "READONLY",
@@ -117,6 +120,34 @@ class Connections:
                 return await over.call("EVAL", script.source, 1, key, *args)
 
         return await self.guard(call, deadline_s, writes=True)
+
+    async def insist(
+        self,
+        script: Script,
+        key: str,
+        args: Sequence[Any],
+        patience_s: float | None,
+        *,
+        in_order: bool = False,
+    ) -> Any:
+        """Run a script, which may run twice, until it is answered. `in_order` as `run`.
+
+        Raises the last Unavailable after `patience_s` (None: never), and OutOfMemory at once.
+        """
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience_s if patience_s is not None else None
+        while True:
+            try:
+                deadline_s = self.call_s if end is None else min(self.call_s, max(_LEAST_S, end - loop.time()))
+                return await self.run(script, key, args, deadline_s, in_order=in_order)
+            except OutOfMemory:
+                raise
+            except Unavailable:
+                wait_s = backoff.next_s()
+                if end is not None and loop.time() + wait_s >= end:
+                    raise
+                await asyncio.sleep(wait_s)
 
     async def guard(
         self,

@@ -12,39 +12,30 @@ import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import structlog
 
-from mqservice import keys, scripts
+from mqservice import scripts
+from mqservice.backend import Backend
 from mqservice.broker import Broker
-from mqservice.channels import Channels
-from mqservice.config import ChannelOptions, Config, QueueOptions, all_tokens, redacted
+from mqservice.config import Config, all_tokens, redacted
 from mqservice.connections import Connections, open_redis
 from mqservice.consumer import Consumer, Execute
 from mqservice.embedded import EmbeddedServer
 from mqservice.errors import EmbeddedError, MqError, NoSuchQueue, Unavailable
 from mqservice.executor import Execution
-from mqservice.fanout import Fanout
 from mqservice.following import follow
-from mqservice.handlers import Handler, Registry, is_pattern
+from mqservice.handlers import Handler, Registry
 from mqservice.history import History
 from mqservice.idempotency import Idempotency
 from mqservice.lag import LoopLag
 from mqservice.leases import Renewal
 from mqservice.log import stand_aside
-from mqservice.message import Outgoing
-from mqservice.message_view import MessageView
 from mqservice.metrics import Metrics
-from mqservice.numbers import Numbers, numbers
-from mqservice.operations import Operations
 from mqservice.popper import Popper
 from mqservice.processes import Processes
-from mqservice.queue_streams import QueueStreams
 from mqservice.reports import Reporter, Subject
-from mqservice.results import Waiters
-from mqservice.schedule_store import Schedules
 from mqservice.scheduler import Scheduler
 from mqservice.session_key import session_key
 from mqservice.sidecar import Sidecar
@@ -52,7 +43,6 @@ from mqservice.subscriber import Subscriber
 from mqservice.summary import Summary
 from mqservice.tally import Tally
 from mqservice.tracing import wants_spans
-from mqservice.views import Views
 from mqservice.watchdog import READY_S, Watchdog
 from mqservice.web.context import Context
 from mqservice.web.server import Server
@@ -67,9 +57,6 @@ _LIVE_S = 10.0
 
 _LOOK_S = 1.0
 """How often we look whether our own server still runs."""
-
-_BROKERS = 1_000
-"""Brokers kept at hand; then those that have a handler or something under way. The names come from outside."""
 
 _THREADS = 32
 """Plain `def` handlers that run at the same time."""
@@ -90,71 +77,42 @@ class Parts:
 class Runtime:
     """Everything between start and stop of one process."""
 
-    def __init__(self, config: Config, registry: Registry, parts: Parts) -> None:
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        parts: Parts,
+        connections: Connections,
+        embedded: EmbeddedServer | None,
+    ) -> None:
         self._config, self._registry, self._parts = config, registry, parts
+        self._embedded = embedded
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.tally = Tally()
+        make, self._execute = _traced() if wants_spans() else (Broker, _plainly)
+        self.backend = Backend(connections, config, registry, self.name, self.tally, make)
+        self.lag = LoopLag(self._at_work)
         self.server: Server | None = None
-        self._embedded: EmbeddedServer | None = None
-        self._connections: Connections | None = None
-        self._waiters: Waiters | None = None
-        self._channels: Channels | None = None
-        self._reporter: Reporter | None = None
-        self._fanout: Fanout | None = None
-        self._queue_streams: QueueStreams | None = None
+        self.watchdog: Watchdog | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handler")
-        self._broker_type, self._execute = _traced() if wants_spans() else (Broker, _plainly)
-        self._brokers: dict[str, Broker] = {}
         self._consumers: list[Consumer | Popper] = []
         self._subscribers: list[Subscriber] = []
         self._scheduler: Scheduler | None = None
         self._sidecar: Sidecar | None = None
-        self.lag = LoopLag(self._at_work)
-        self.tally = Tally()
-        self.watchdog: Watchdog | None = None
+        self._reporter = self._new_reporter()
         self._draining: set[asyncio.Task[None]] = set()
         """The watched tasks that end by themselves after `stop()`."""
         self._watched: dict[asyncio.Task[None], str] = {}
         self._redis_text = ""
         self._ready = False
 
-    @property
-    def waiters(self) -> Waiters:
-        """Everybody in this process who waits for a message."""
-        if self._waiters is None:
-            self._waiters = Waiters(self._redis(), keys.process_channel(self.name))
-        return self._waiters
-
-    @property
-    def schedules(self) -> Schedules:
-        """The schedules of this Redis."""
-        return Schedules(self._redis())
-
-    @property
-    def channels(self) -> Channels:
-        """What publishes."""
-        if self._channels is None:
-            self._channels = Channels(self._redis(), self._channel)
-        return self._channels
-
-    @property
-    def fanout(self) -> Fanout:
-        """What clients follow."""
-        if self._fanout is None:
-            self._fanout = Fanout(self._redis(), self._channel)
-        return self._fanout
-
-    @property
-    def queue_streams(self) -> QueueStreams:
-        """The queues that clients watch."""
-        if self._queue_streams is None:
-            self._queue_streams = QueueStreams(self._redis())
-        return self._queue_streams
-
     @classmethod
     async def start(cls, config: Config, registry: Registry, parts: Parts) -> Self:
         """Bring everything up in order, HTTP last. On any error nothing is left behind."""
         stand_aside()
-        runtime = cls(config, registry, parts)
+        url, embedded = await open_redis(config.redis)
+        connections = Connections(url, config.redis.deadline_s, config.redis.pool)
+        runtime = cls(config, registry, parts, connections, embedded)
         try:
             runtime._watch(runtime.lag.beat(), "lag")
             await runtime._start_redis()
@@ -170,48 +128,6 @@ class Runtime:
             raise
         runtime._ready = True
         return runtime
-
-    def broker(self, queue: str) -> Broker:
-        """Return the broker of a queue. Raises InvalidName."""
-        broker = self._brokers.get(queue)
-        if broker is None:
-            handler = self._registry.handlers.get(queue)
-            options = self._config.queue_options(queue, **(handler.options if handler else {}))
-            if len(self._brokers) >= _BROKERS:
-                self._brokers = {
-                    q: b for q, b in self._brokers.items() if q in self._registry.handlers or not b.is_idle
-                }
-            count_sent = partial(self.tally.sent, queue)
-            broker = self._brokers[queue] = self._broker_type(self._redis(), options, count_sent)
-        return broker
-
-    def views(self, queue: str) -> Views:
-        """Return the views of a queue. Raises InvalidName."""
-        return Views(self._redis(), self.broker(queue).queue)
-
-    def operations(self, queue: str) -> Operations:
-        """Return the operations on a queue. Raises InvalidName."""
-        return Operations(self._redis(), self.broker(queue).queue)
-
-    async def wait(self, queue: str, message_id: str, timeout_s: float) -> MessageView | None:
-        """Return a message as soon as it has ended, else as it is after `timeout_s`; None: unknown."""
-        return await self.waiters.wait(self.broker(queue).queue, message_id, timeout_s)
-
-    async def queues(self) -> list[str]:
-        """Return the names of all queues that any process has served or sent to, sorted. 1 round trip."""
-        names = await self._redis().guard(lambda: self._redis().commands.smembers(keys.QUEUES))
-        known = (name.decode(errors="replace") if isinstance(name, bytes) else name for name in names)
-        return sorted(name for name in known if keys.is_name(name))  # a stranger may have put in anything
-
-    async def known_queues(self) -> list[QueueOptions]:
-        """Return what holds for each of `queues()`. 1 round trip."""
-        return [self.broker(name).queue for name in await self.queues()]
-
-    async def numbers(self) -> Numbers:
-        """Return everything at a glance. 7 round trips."""
-        names = {*self._config.channels, *(subscriber.name for subscriber in self._registry.subscribers)}
-        channels = {name: self._channel(name).key for name in names if not is_pattern(name)}
-        return await numbers(self._redis(), await self.known_queues(), channels)
 
     async def wait_failed(self) -> None:
         """Wait until a watched task ends, then raise why. Waits for ever when there is none."""
@@ -250,25 +166,18 @@ class Runtime:
         await self._end_tasks()
         if self.server is not None:
             await self.server.aclose()  # 7. answers under way are finished
-        await self._close_redis()  # 8. sends under way are finished, connections closed
+        await self.backend.aclose(_SETTLE_S)  # 8. sends under way are finished, connections closed
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._embedded is not None:
             self._embedded.leave()  # 9. our own server ends when its last user has gone
 
-    def _redis(self) -> Connections:
-        if self._connections is None:
-            raise RuntimeError("not connected yet")
-        return self._connections
-
     async def _start_redis(self) -> None:
-        config = self._config.redis
-        url, self._embedded = await open_redis(config)
+        connections = self.backend.connections
         if self._embedded is not None:
             self._watch(_keep_alive(self._embedded), "private server")
-        self._connections = Connections(url, config.deadline_s, config.pool)
-        await self._connections.load(scripts.ALL)
-        version = await self._connections.version()
-        where = redacted(url)
+        await connections.load(scripts.ALL)
+        version = await connections.version()
+        where = redacted(connections.url)
         if self._embedded is not None:
             where = f"our own, data kept in {self._embedded.directory}"
         self._redis_text = f"{version}, {where}"
@@ -278,14 +187,21 @@ class Runtime:
         for handler in self._registry.subscribers if self._parts.consumers else ():
             subscriber = Subscriber(handler)
             self._subscribers.append(subscriber)
-            by_key.setdefault(self._channel(handler.name).key, []).append(subscriber)
+            by_key.setdefault(self.backend.channel(handler.name).key, []).append(subscriber)
             self._draining.add(self._watch(subscriber.run(), f"subscriber {handler.name}"))
+        backend = self.backend
         subscription = follow(
-            self._redis(), self.name, by_key, self.fanout, self.queue_streams, self.waiters.notify, self._cancel
+            backend.connections,
+            self.name,
+            by_key,
+            backend.fanout,
+            backend.queue_streams,
+            backend.waiters.notify,
+            self._cancel,
         )
         following = self._watch(subscription.run(), "subscription")
-        self._watch(self.fanout.run(), "channel streams")
-        self._watch(self.queue_streams.run(), "queue streams")
+        self._watch(backend.fanout.run(), "channel streams")
+        self._watch(backend.queue_streams.run(), "queue streams")
         live = asyncio.create_task(subscription.live.wait(), name="subscription live")
         await asyncio.wait({live, following}, timeout=_LIVE_S, return_when=asyncio.FIRST_COMPLETED)
         if not live.done():
@@ -320,19 +236,20 @@ class Runtime:
         for name in sorted(wanted):
             await self._start_consumer(handlers[name])
         consumers = [consumer for consumer in self._consumers if isinstance(consumer, Consumer)]
-        renewal = Renewal(consumers, asyncio.get_running_loop(), self._redis().again, lambda: self.lag.stuck_s)
+        connections = self.backend.connections
+        renewal = Renewal(consumers, asyncio.get_running_loop(), connections.again, lambda: self.lag.stuck_s)
         self._sidecar = Sidecar([renewal.run, self.lag.watch])
         self._sidecar.start()
-        self.watchdog = Watchdog(self._consumers, self._redis())
+        self.watchdog = Watchdog(self._consumers, connections)
         self._watch(self.watchdog.run(), "watchdog")
 
     async def _start_consumer(self, handler: Handler) -> None:
-        broker = self.broker(handler.name)
+        broker = self.backend.broker(handler.name)
         await broker.register()
         name = f"{self.name}/{handler.name}"
         execution = Execution(handler, broker.queue, self.name, self._threads, broker.progress)
         once = broker.queue.delivery == "at-most-once"
-        self._reports().tell_runs(broker.queue)
+        self._reporter.tell_runs(broker.queue)
         tally = self.tally.queue(handler.name, consumed=True)
         consumer = (
             Popper(broker, self._execute(execution), name, tally)
@@ -343,63 +260,57 @@ class Runtime:
         self._draining.add(self._watch(consumer.run(), f"consumer of {handler.name}"))
 
     def _start_reports(self) -> None:
-        self._watch(self._reports().run(), "reports")
+        self._watch(self._reporter.run(), "reports")
         if self._parts.summary:
             self._watch(Summary(self.tally).run(), "summary")
 
-    def _reports(self) -> Reporter:
-        if self._reporter is None:
-            subject = Subject(
-                name=self.name,
-                consumed=self._consumed,
-                known=self.known_queues,
-                held=lambda: sum(consumer.held for consumer in self._consumers),
-                streams=lambda: len(self.server.streams) if self.server else 0,
-                published_per_s=self.channels.per_s,
-                keeps_records=lambda queue: self.broker(queue).queue.delivery != "at-most-once",
-                silent_s=self._silent_s,
-            )
-            self._reporter = Reporter(self._redis(), subject, lambda: self.lag.worst_ms, self.tally)
-        return self._reporter
+    def _new_reporter(self) -> Reporter:
+        backend = self.backend
+        subject = Subject(
+            name=self.name,
+            consumed=self._consumed,
+            known=backend.known_queues,
+            held=lambda: sum(consumer.held for consumer in self._consumers),
+            streams=lambda: len(self.server.streams) if self.server else 0,
+            published_per_s=backend.channels.per_s,
+            keeps_records=lambda queue: backend.broker(queue).queue.delivery != "at-most-once",
+            silent_s=self._silent_s,
+        )
+        return Reporter(backend.connections, subject, lambda: self.lag.worst_ms, self.tally)
 
     def _start_scheduler(self) -> None:
         self._scheduler = Scheduler(
-            self.schedules,
-            self._send_scheduled,
-            lambda queue: self.broker(queue).queue,
+            self.backend.schedules,
+            self.backend.send_scheduled,
+            lambda queue: self.backend.broker(queue).queue,
             tuple(self._config.schedules.values()),
             self._config.service.app,
         )
         self._draining.add(self._watch(self._scheduler.run(), "scheduler"))
 
-    async def _send_scheduled(self, queue: str, body: bytes, message_id: str) -> str:
-        broker = self.broker(queue)
-        if broker.queue.delivery == "at-most-once":
-            await broker.push(body)
-            return "ready"
-        return await broker.send(Outgoing(message_id, body))
-
     async def _start_http(self) -> None:
         tokens = all_tokens(self._config.auth)
+        backend = self.backend
+        connections = backend.connections
         context = Context(
-            broker=self.broker,
-            views=self.views,
-            operations=self.operations,
-            queues=self.queues,
-            waiters=self.waiters,
-            idempotency=Idempotency(self._redis()),
-            schedules=self.schedules,
-            processes=Processes(self._redis()),
-            history=History(self._redis()),
-            numbers=self.numbers,
-            metrics=Metrics(self._redis(), self._reports(), self.known_queues),
+            broker=backend.broker,
+            views=backend.views,
+            operations=backend.operations,
+            queues=backend.queues,
+            waiters=backend.waiters,
+            idempotency=Idempotency(connections),
+            schedules=backend.schedules,
+            processes=Processes(connections),
+            history=History(connections),
+            numbers=backend.numbers,
+            metrics=Metrics(connections, self._reporter, backend.known_queues),
             tally=self.tally,
-            publish=self.channels.publish,
-            fanout=self.fanout,
-            queue_streams=self.queue_streams,
+            publish=backend.channels.publish,
+            fanout=backend.fanout,
+            queue_streams=backend.queue_streams,
             not_ready=self._not_ready,
             is_alive=self._is_alive,
-            session_key=await session_key(self._redis()) if tokens else b"",
+            session_key=await session_key(connections) if tokens else b"",
         )
         self.server = Server(context, self._config.http, tokens)
         await self.server.start()
@@ -414,9 +325,6 @@ class Runtime:
 
     async def _is_alive(self) -> bool:
         return self.watchdog is None or await self.watchdog.is_alive()
-
-    def _channel(self, name: str) -> ChannelOptions:
-        return self._config.channel_options(name, self._registry.channel_key(name))
 
     def _watch(self, run: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(run, name=name)
@@ -441,15 +349,6 @@ class Runtime:
             await asyncio.wait([task])
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("part failed", part=name, error=repr(error), exc_info=error)
-
-    async def _close_redis(self) -> None:
-        if self._connections is None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLE_S):
-                for broker in self._brokers.values():
-                    await broker.aclose()
-        await self._connections.aclose()
 
 
 def _plainly(execution: Execution) -> Execute:

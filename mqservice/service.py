@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mqservice import keys
+from mqservice.backend import Backend
 from mqservice.broker import Broker, new_id
 from mqservice.config import Config, load
 from mqservice.errors import MessageFailed, NoSuchQueue, NotUnique, QueueFull
@@ -143,8 +144,8 @@ class Service:
         the same id: it cannot double), OutOfMemory, QueueFull, NotUnique (an unfinished message has this `unique`
         key), UnsendableBody, InvalidName, NoSuchQueue.
         """
-        runtime = self._running()
-        broker = runtime.broker(self._queue_name(queue))
+        backend = self._running().backend
+        broker = backend.broker(self._queue_name(queue))
         message = Outgoing(  # by position: by name it takes 0.3 µs more
             new_id() if id is None else keys.valid_name(id, "id"),
             encode_body(body),
@@ -160,7 +161,7 @@ class Service:
         state = await broker.send(message)
         if state.startswith("!"):
             raise NotUnique(f"message {state[1:]} of {broker.queue.name} has the unique key {unique!r}, unfinished")
-        return _sent(broker, message.id, state, runtime)
+        return _sent(broker, message.id, state, backend)
 
     async def send_many(
         self,
@@ -185,8 +186,8 @@ class Service:
             )
         if ids is not None and len(ids) != len(bodies):
             raise ValueError(f"{len(ids)} ids for {len(bodies)} bodies")
-        runtime = self._running()
-        broker = runtime.broker(self._queue_name(queue))
+        backend = self._running().backend
+        broker = backend.broker(self._queue_name(queue))
         names = [new_id() for _ in bodies] if ids is None else [keys.valid_name(name, "id") for name in ids]
         meta, delay_ms, ttl_ms = _meta(headers, attempts, retry), _ms("delay", delay), _ms("ttl", ttl)
         at_ms = int(at.timestamp() * 1000) if at else 0
@@ -203,13 +204,13 @@ class Service:
                 [Outgoing(*one, meta, delay_ms, at_ms, ttl_ms) for one in zip(names, encoded, strict=True)]
             )
         if states.count("ready") == len(states):
-            name_of_queue, wait = broker.queue.name, runtime.wait
+            name_of_queue, wait = broker.queue.name, backend.wait
             return [Sent(name, name_of_queue, "ready", False, wait) for name in names]
-        return [_sent(broker, name, state, runtime) for name, state in zip(names, states, strict=True)]
+        return [_sent(broker, name, state, backend) for name, state in zip(names, states, strict=True)]
 
     async def publish(self, channel: str, body: Any) -> int:
         """Publish to every subscriber of `channel`; return how many connections received it."""
-        return (await self._running().channels.publish(channel, encode_body(body))).receivers
+        return (await self._running().backend.channels.publish(channel, encode_body(body))).receivers
 
     async def start(self, parts: Parts | None = None) -> None:
         """Bring everything up: Redis, scripts, subscriber, consumers, HTTP last. Raises MqError, with nothing left."""
@@ -265,12 +266,12 @@ class Service:
         return name
 
 
-def _sent(broker: Broker, message_id: str, state: str, runtime: Runtime) -> Sent:
+def _sent(broker: Broker, message_id: str, state: str, backend: Backend) -> Sent:
     if state == "ready":  # as nearly all
-        return Sent(message_id, broker.queue.name, state, False, runtime.wait)
+        return Sent(message_id, broker.queue.name, state, False, backend.wait)
     if state == "full":
         raise QueueFull(f"queue {broker.queue.name} holds {broker.queue.max_length} ready messages already")
-    return Sent(message_id, broker.queue.name, state.removeprefix("="), state.startswith("="), runtime.wait)
+    return Sent(message_id, broker.queue.name, state.removeprefix("="), state.startswith("="), backend.wait)
 
 
 def _meta(headers: Mapping[str, str] | None, attempts: int | None, retry_s: float | None) -> Meta:

@@ -68,7 +68,7 @@ class Kit:
     def __init__(self, service: Service, connections: Connections) -> None:
         self.service = service
         self._connections = connections
-        self._runtime = service._running()  # noqa: SLF001 - the kit looks into what it runs
+        self._backend = service._running().backend  # noqa: SLF001 - the kit looks into what it runs
         self._sent: dict[tuple[str, str], int] = {}
         """(queue, id) → its place among what was sent through the kit."""
 
@@ -101,10 +101,10 @@ class Kit:
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    if run_retries or run_delayed:
-                        await self._hasten(retries=run_retries, delayed=run_delayed)
                     left = await self._left(horizon_ms)
-                    if not left:
+                    # After that look: what was at work then may have asked for a retry since.
+                    hastened = (run_retries or run_delayed) and await self._hasten(run_retries, run_delayed)
+                    if not left and not hastened:
                         return await self.outcomes()
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
@@ -116,8 +116,8 @@ class Kit:
         Within one and the same millisecond: those sent through the kit in their order, then others by their ids.
         Purged messages, and raw bodies that nobody has taken yet, are not among them.
         """
-        names = await self._runtime.queues()
-        views = [view for name in names for view in await self._messages(self._runtime.broker(name).queue)]
+        names = await self._backend.queues()
+        views = [view for name in names for view in await self._messages(self._backend.broker(name).queue)]
         last = len(self._sent)
         return sorted(views, key=lambda view: (view.sent_at, self._sent.get((view.queue, view.id), last), view.id))
 
@@ -145,13 +145,16 @@ class Kit:
                 left[queue.name] = {"ready": ready, "active": active, "due": due}
         return left
 
-    async def _hasten(self, *, retries: bool, delayed: bool) -> None:
-        """Make scheduled messages due now: those that have run before, those that have not, or both."""
+    async def _hasten(self, retries: bool, delayed: bool) -> bool:
+        """Make scheduled messages due now: those that have run before, those that have not, or both; tell if any."""
+        hastened = False
         for queue in self._handled():
             views = await self._scheduled(queue)
             ids = [view.id for view in views if (retries if view.deliveries else delayed)]
             if ids:
                 await self._make_due(queue.key, ids)
+                hastened = True
+        return hastened
 
     async def _scheduled(self, queue: QueueOptions) -> list[MessageView]:
         redis, scheduled = self._connections.commands, keys.part(queue.key, "scheduled")
@@ -186,4 +189,4 @@ class Kit:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _handled(self) -> list[QueueOptions]:
-        return [self._runtime.broker(name).queue for name in self.service._registry.handlers]  # noqa: SLF001
+        return [self._backend.broker(name).queue for name in self.service._registry.handlers]  # noqa: SLF001

@@ -74,12 +74,12 @@ async def measure(service: Service, client: redis.asyncio.Redis, messages: int) 
         rss.append(rss_bytes())
         stored.append(await _stored(client))
     took_s = time.perf_counter() - began_at
-    queue = service._running().broker("load").queue
+    queue = service._running().backend.broker("load").queue
     dead = await client.zcard("{mq:load}:dead")
     await service.stop()
     await service.start(Parts(http=False, consumers=False))
     began_at = time.perf_counter()
-    deleted = await Operations(service._running()._redis(), queue).delete()
+    deleted = await Operations(service._running().backend.connections, queue).delete()
     delete_s = time.perf_counter() - began_at
     await service.stop()
     left = [key for key in await client.keys("*") if await client.ttl(key) == -1]

@@ -129,7 +129,7 @@ class Load:
         messages = [Outgoing(f"n{n}", b"%d" % n) for n in numbers]
         while True:
             try:
-                await self.service._running().broker("work").send_many(messages)
+                await self.service._running().backend.broker("work").send_many(messages)
             except Unavailable:
                 continue
             self.ledger.acknowledge(*numbers)
@@ -151,7 +151,7 @@ class Load:
         n = self._number()
         await send(self.service, self.ledger, n, delay=2.0)
         try:
-            await self.service._running().operations("work").cancel(f"n{n}")
+            await self.service._running().backend.operations("work").cancel(f"n{n}")
         except Unavailable:
             return  # then it runs
 

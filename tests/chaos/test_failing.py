@@ -18,7 +18,7 @@ async def test_handlers_when_10000_fail_at_once_then_each_is_tried_again_or_dead
 ) -> None:
     figures = row("10,000 handlers fail at once: longest silence until all have run again", 5.0)
     async with ours(valkey.url(), ledger, concurrency=COUNT) as service:
-        broker = service._running().broker("work")
+        broker = service._running().backend.broker("work")
         # The last thousand is rejected: dead at once. All the others wait for the same moment, and fail.
         for start in range(0, COUNT, 1000):
             more = b'"reject":true' if start == COUNT - 1000 else b'"fails":1,"retry_s":0.5,"ms":3000'

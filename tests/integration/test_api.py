@@ -407,7 +407,7 @@ async def exists(api: Api, path: str) -> bool:
 
 
 def waiters(api: Api) -> int:
-    return len(api.service._running().waiters._waiting)
+    return len(api.service._running().backend.waiters._waiting)
 
 
 # Bodies

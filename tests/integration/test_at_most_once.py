@@ -80,7 +80,7 @@ async def test_pop_when_a_message_has_a_record_then_its_body_is_handled_and_the_
 ) -> None:
     sender = Service(config)
     await sender.start(Parts(http=False, consumers=False))
-    await sender._running().broker("jobs").send(Outgoing("recorded", b'"from before"'))
+    await sender._running().backend.broker("jobs").send(Outgoing("recorded", b'"from before"'))
     await sender.stop()
     seen: list[str] = []
     service = popping(config, seen)

@@ -36,7 +36,7 @@ async def test_dead_letters_when_a_hundred_thousand_then_listed_and_replayed_wit
     service = Service(config)
     await service.start(Parts(http=False, consumers=False))
     try:
-        views, operations = service._running().views("jobs"), service._running().operations("jobs")
+        views, operations = service._running().backend.views("jobs"), service._running().backend.operations("jobs")
         await redis_client.config_resetstat()
         page = await views.page("dead", 100, None)
         assert [message.id for message in page.messages] == [f"d{n}" for n in range(COUNT - 1, COUNT - 101, -1)]

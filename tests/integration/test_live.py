@@ -123,7 +123,7 @@ async def test_events_when_reading_them_fails_for_a_fault_of_ours_then_the_clien
 
     async with service:
         with monkeypatch.context() as patch:
-            patch.setattr("mqservice.runtime.numbers", broken)
+            patch.setattr("mqservice.backend.numbers", broken)
             async with listening(service.url, "/v1/events") as client:
                 with pytest.raises(ConnectionError):
                     await client.next()

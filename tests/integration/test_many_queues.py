@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mqservice import Service, results, runtime
+from mqservice import Service, backend, results
 from mqservice.config import Config
 from mqservice.message import Outgoing
 from tests.waiting import until
@@ -13,7 +13,7 @@ from tests.waiting import until
 async def test_brokers_when_many_queues_are_asked_for_then_few_are_kept_and_no_send_is_lost(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "_BROKERS", 10)
+    monkeypatch.setattr(backend, "_BROKERS", 10)
     monkeypatch.setattr(results, "_QUEUES", 10)
     service = Service(config)
     handled: list[int] = []
@@ -24,7 +24,7 @@ async def test_brokers_when_many_queues_are_asked_for_then_few_are_kept_and_no_s
         return number
 
     async with service:
-        running = service._running()
+        running = service._running().backend
         own = running.broker("served")
         under_way = [asyncio.ensure_future(running.broker(f"q{n}").send(Outgoing("one", b"1"))) for n in range(50)]
         await asyncio.sleep(0)

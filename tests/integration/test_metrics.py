@@ -241,7 +241,7 @@ async def test_metrics_when_a_message_crashed_its_process_then_its_death_is_coun
 ) -> None:
     service = made(msgspec.structs.replace(config, queue=QueueConfig(lease_s=2.0, bell_s=0.5, crashes=2)))
     async with service:
-        broker = service._running().broker("lost")
+        broker = service._running().backend.broker("lost")
         await service.send("lost", 1)
         for consumer in ("c1", "c2"):
             await broker.claim("8" * 15 + consumer[1], consumer, 1)

@@ -48,15 +48,15 @@ class Jobs:
 
     @property
     def views(self) -> Views:
-        return self.runtime.views("jobs")
+        return self.runtime.backend.views("jobs")
 
     @property
     def operations(self) -> Operations:
-        return self.runtime.operations("jobs")
+        return self.runtime.backend.operations("jobs")
 
     @property
     def waiters(self) -> Waiters:
-        return self.runtime.waiters
+        return self.runtime.backend.waiters
 
     async def view(self, message_id: str) -> MessageView:
         view = await self.views.message(message_id)
@@ -106,7 +106,8 @@ async def the_sum_holds(redis: Redis, views: Views) -> bool:
 async def test_result_when_done_then_waited_for_without_polling(jobs: Jobs, redis_client: Redis) -> None:
     await jobs.service.start(PARTS)
     sent = await jobs.service.send("jobs", "wait")
-    waiting = asyncio.create_task(jobs.waiters.wait(jobs.runtime.broker("jobs").queue, sent.id, 10), name="wait")
+    queue = jobs.runtime.backend.broker("jobs").queue
+    waiting = asyncio.create_task(jobs.waiters.wait(queue, sent.id, 10), name="wait")
     await until(lambda: jobs.started)
     before = (await redis_client.info("commandstats")).get("cmdstat_hstrlen", {}).get("calls", 0)
     jobs.gate.set()
@@ -120,7 +121,7 @@ async def test_result_when_done_then_waited_for_without_polling(jobs: Jobs, redi
 async def test_wait_when_nobody_handles_then_the_view_at_the_timeout_and_none_for_unknown(jobs: Jobs) -> None:
     await jobs.service.start(NO_CONSUMERS)
     sent = await jobs.service.send("jobs", "x")
-    queue = jobs.runtime.broker("jobs").queue
+    queue = jobs.runtime.backend.broker("jobs").queue
     view = await jobs.waiters.wait(queue, sent.id, 0.05)
     assert view is not None
     assert view.state == "ready"
@@ -131,7 +132,7 @@ async def test_wait_when_a_thousand_wait_in_another_process_then_all_get_theirs(
     sender, worker = make_jobs(), make_jobs()
     await sender.service.start(NO_CONSUMERS)
     sent = [await sender.service.send("jobs", f"{n}") for n in range(1000)]
-    queue = sender.runtime.broker("jobs").queue
+    queue = sender.runtime.backend.broker("jobs").queue
     waits = [asyncio.create_task(sender.waiters.wait(queue, s.id, 20), name="wait") for s in sent]
     await worker.service.start(PARTS)
     results = [view.result for view in await asyncio.gather(*waits) if view is not None]
@@ -285,7 +286,7 @@ async def test_page_when_read_through_then_each_once_in_order_and_bad_cursors_ar
 
 async def test_send_when_unique_key_is_held_then_refused_until_the_other_has_ended(jobs: Jobs) -> None:
     await jobs.service.start(PARTS)
-    broker = jobs.runtime.broker("jobs")
+    broker = jobs.runtime.backend.broker("jobs")
     assert await broker.send(Outgoing("one", b'"wait"', unique="invoice 7")) == "ready"
     await until(lambda: jobs.started == ["one"])
     assert await broker.send(Outgoing("two", b'"x"', unique="invoice 7")) == "!one"
@@ -298,7 +299,7 @@ async def test_send_when_unique_key_is_held_then_refused_until_the_other_has_end
 
 async def test_send_when_the_queue_is_full_then_refused_and_a_batch_as_a_whole(jobs: Jobs) -> None:
     await jobs.service.start(NO_CONSUMERS)
-    broker = jobs.runtime.broker("jobs")
+    broker = jobs.runtime.backend.broker("jobs")
     broker.queue = jobs.service.config.queue_options("jobs", max_length=3)
     assert await broker.send_many([Outgoing(f"a{n}", b"1") for n in range(4)]) == ["full"] * 4
     answers = await asyncio.gather(*(broker.send(Outgoing(f"b{n}", b"1")) for n in range(5)))

@@ -366,7 +366,7 @@ async def test_entry_when_a_hundred_mebibytes_then_a_dead_letter_and_the_loop_go
         async with lag() as probe:
             await redis_client.evalsha(push, 2, "huge", K)
             await until(lambda: handled == ["before", "after"], 20)
-            views = service._running().views("jobs")
+            views = service._running().backend.views("jobs")
 
             async def dead() -> list[Any]:
                 return (await views.page("dead", 10, None)).messages
@@ -438,5 +438,5 @@ async def test_names_when_a_stranger_adds_to_them_then_only_names_are_listed(
     await redis_client.hset("{mq}:schedules:changes", mapping={"born": "x", "version": b"\xff"})
     service = Service(config)
     async with service:
-        assert await service._running().queues() == ["jobs"]
-        assert await service._running().schedules.list() == []
+        assert await service._running().backend.queues() == ["jobs"]
+        assert await service._running().backend.schedules.list() == []

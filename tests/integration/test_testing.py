@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +44,35 @@ class Shop:
     async def slow(self, _body: str) -> None:
         self.started.set()
         await asyncio.Event().wait()
+
+
+async def test_drain_when_a_handler_asks_for_a_retry_between_two_looks_then_it_is_run_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service(Config(redis=RedisConfig(url=NOWHERE, embedded="never")))
+    looked = asyncio.Event()
+
+    @service.handler("late")
+    async def late(_body: str, message: Message) -> str:
+        if message.attempt == 1:
+            await looked.wait()
+            raise Retry(delay=3600)
+        return "second"
+
+    async with running(service) as kit:
+
+        async def then_the_handler_goes_on(look: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+            answer = await look(*args, **options)
+            looked.set()
+            while (await kit.outcomes())[0].state in {"ready", "active"}:
+                await asyncio.sleep(0.001)
+            return answer
+
+        for name in ("_left", "_hasten"):
+            monkeypatch.setattr(kit, name, partial(then_the_handler_goes_on, getattr(kit, name)))
+        await kit.send("late", "x")
+        (outcome,) = await kit.drain(run_retries=True)
+    assert (outcome.state, outcome.result) == ("done", "second")
 
 
 async def test_drain_when_messages_end_in_each_way_then_the_outcomes_come_in_order_of_sending() -> None:

@@ -106,7 +106,7 @@ async def test_line_when_a_send_of_a_handler_finds_redis_away_then_it_is_about_n
 
     @service.handler("first")
     async def first(body: int) -> None:
-        broker = service._running().broker("second")
+        broker = service._running().backend.broker("second")
 
         async def flush(messages: Any) -> list[str]:
             lines.append(about_message(None, "info", {}))

@@ -49,7 +49,7 @@ LAYERS = (
     (
         *("consumer", "lanes", "settling", "popper", "fault", "subscriber", "following", "scheduler"),
         *("sidecar", "leases", "lag", "watchdog", "reports", "fanout", "queue_streams"),
-        *("metrics", "summary", "spans"),
+        *("metrics", "summary", "spans", "backend"),
     ),
     ("web.*",),
     ("runtime", "service", "process", "kitchen"),

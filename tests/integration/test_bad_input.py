@@ -175,7 +175,11 @@ def check(probe: LagProbe) -> None:
 
 
 async def hold(attack: Callable[[], Awaitable[None]]) -> None:
-    """Check an attack that by itself takes much CPU; up to three times, against what the machine does just then."""
+    """Check an attack that by itself takes much CPU; up to three times, against what the machine does just then.
+
+    The kernel's share counts, and it is large where memory is touched for the first time since the machine was
+    started: 3 ms a MiB against 1 on a virtual one, 20 ms at worst.
+    """
     worst = []
     while len(worst) < 3 and (not worst or worst[-1] >= 1):
         async with lag() as probe:
@@ -232,9 +236,7 @@ async def test_body_when_declared_without_end_then_refused_before_it_is_read(hou
 
 
 @pytest.mark.parametrize("path", [SEND, BATCH, "/v1/queues/idle/pause", "/v1/nothing"])
-async def test_body_when_endless_then_the_line_is_cut_and_others_are_served(
-    house: House, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_body_when_endless_then_the_line_is_cut_and_others_are_served(house: House, path: str) -> None:
     piece = chunk(b" " * 65_000)
 
     async def pour(line: Line) -> None:
@@ -244,17 +246,18 @@ async def test_body_when_endless_then_the_line_is_cut_and_others_are_served(
                 line.write(piece)
                 await line.writer.drain()
 
-    async with lag() as probe:
+    async def attack() -> None:
         lines = await house.lines(10)
         pouring = [asyncio.create_task(pour(line), name="pour") for line in lines]
         slowest_s = max([await house.serves() for _ in range(10)])
         _, pending = await asyncio.wait(pouring, timeout=server._LINGER_S + 8)
         assert not pending
-    for line in lines:
-        await line.close()
-    print(f"others were served within {slowest_s * 1000:.0f} ms")
-    assert slowest_s < 5
-    check(probe)
+        for line in lines:
+            await line.close()
+        print(f"others were served within {slowest_s * 1000:.0f} ms")
+        assert slowest_s < 5
+
+    await hold(attack)
 
 
 async def test_bodies_when_many_are_large_and_slow_then_their_room_is_bounded_and_small_ones_pass(

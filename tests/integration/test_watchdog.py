@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -136,6 +137,7 @@ async def test_consumer_when_idle_then_it_settles_an_outcome_of_nothing_now_and_
 async def test_lag_when_the_loop_is_blocked_then_told_with_the_stack_and_the_message(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    structlog.reset_defaults()  # a test that captured lines before this one has left structlog configured
     stand_aside()
     monkeypatch.setattr("mqservice.lag._REPORT_S", 0.1)
     monkeypatch.setattr("mqservice.lag._LOOK_S", 0.02)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
+from msgspec.structs import replace
 
 from mqservice import keys, packing, scripts
 from mqservice.batching import Batcher
@@ -143,7 +144,7 @@ class Broker:
         """Move the deadlines of leases: 1 renewed, 0 stale, 2 renewed and its cancellation was asked for."""
         args: list[Any] = [int(self.queue.lease_s * 1000), consumer]
         for receipt in receipts:
-            args += receipt
+            args += (receipt.id, receipt.claim)
         answers: list[int] = await self._connections.run(scripts.RENEW, self._key, args)
         return answers
 
@@ -165,13 +166,13 @@ class Broker:
 
     async def release(self, receipts: Sequence[Receipt]) -> list[bool]:
         """Give messages back in the order of `receipts`: active → ready, no attempt used. 1 round trip."""
-        args = [part for receipt in receipts for part in receipt]
+        args = [part for receipt in receipts for part in (receipt.id, receipt.claim)]
         answers = await self._connections.insist(scripts.RELEASE, self._key, args, None)
         return [answer == 1 for answer in answers]
 
     async def progress(self, receipt: Receipt, fraction: float, text: str) -> bool:
         """Note how far an active message is. False: the receipt was stale. 1 round trip."""
-        args = [*receipt, fraction, text[:PROGRESS_CHARS]]
+        args = [receipt.id, receipt.claim, fraction, text[:PROGRESS_CHARS]]
         answer: int = await self._connections.run(scripts.PROGRESS, self._key, args)
         return answer == 1
 
@@ -227,7 +228,7 @@ class Broker:
             records = [keys.record(self._key, messages[place].receipt.id) for place in places]
             blobs = await self._connections.read_all([("HGET", record, "blob") for record in records])
             for place, blob in zip(places, blobs, strict=True):
-                messages[place] = messages[place]._replace(body=blob or b"")
+                messages[place] = replace(messages[place], body=blob or b"")
 
 
 def _in_goes(large: Sequence[tuple[int, int]]) -> Iterator[list[int]]:

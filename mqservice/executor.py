@@ -34,9 +34,6 @@ from mqservice.tracing import RUNNING
 
 Report = Callable[[Receipt, float, str], Awaitable[object]]
 
-_make = tuple.__new__
-"""A named tuple without its `__new__`, which is Python: 0.07 µs less, half of a `Done`."""
-
 _is_running = RUNNING.set
 """Looked up once: to say what runs takes 0.1 µs of each message."""
 
@@ -78,7 +75,7 @@ class Execution:
             result = JSON.encode(await self._call(body, claimed))
             if len(result) > RESULT_BYTES:
                 raise ResultTooLarge(f"the result has {len(result)} bytes, at most {RESULT_BYTES} are kept")
-            return _make(Done, (result,))
+            return Done(result)
         except Retry as wish:
             return self._asked_again(claimed, wish, started)
         except Reject as wish:

@@ -1,13 +1,13 @@
 """A message that this process holds the lease of, from its claim to its last answer."""
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from mqservice.message import Claimed, Receipt
 
 
-@dataclass(eq=False, slots=True)
-class Held:
+class Held(msgspec.Struct, eq=False, gc=False):
     """A claimed message on its way through consumer, lane and settler."""
 
     claimed: Claimed
@@ -16,7 +16,7 @@ class Held:
     started_at: float = 0.0
     """Monotonic time at which its handler was called; 0: it waits for a lane."""
     task: asyncio.Task[None] | None = None
-    """The lane that works on it now."""
+    """The lane that works on it now: no cycle, since a lane that goes on or ends takes itself out of here."""
     settling: bool = False
     """Its outcome is known and on its way."""
     given_up: bool = False

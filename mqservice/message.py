@@ -1,6 +1,8 @@
 """What travels: a message as its handler sees it, and the records between broker, consumer and executor.
 
-Plain data; no Redis, no HTTP.
+Plain data; no Redis, no HTTP. What is made for every message is a struct that the garbage collector does not know
+(`gc=False`; none can be part of a cycle): 0.1 µs each where a named tuple takes 0.2 to 0.9, and no collection falls due
+while a few hundred are held.
 """
 
 from collections.abc import Awaitable, Callable
@@ -39,7 +41,7 @@ def decode_meta(stored: bytes | None) -> Meta:
         return NO_META  # the body still counts
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message to be sent."""
 
     id: str
@@ -55,7 +57,7 @@ class Outgoing(NamedTuple):
     """Redis channel on which to tell that the message has ended."""
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """Proof of holding a lease. Stale once that has ended, or anybody else was given the message."""
 
     id: str
@@ -64,7 +66,7 @@ class Receipt(NamedTuple):
     the same id one after the other."""
 
 
-class Claimed(NamedTuple):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A message as claimed, with its lease."""
 
     receipt: Receipt
@@ -89,7 +91,7 @@ class Attempt(msgspec.Struct, frozen=True):
     by: str = ""
 
 
-class Done(NamedTuple):
+class Done(msgspec.Struct, frozen=True, gc=False):
     """The handler returned; `result` is JSON."""
 
     result: bytes

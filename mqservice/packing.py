@@ -6,6 +6,8 @@ Used by the broker alone. Pure functions, run for every message: they are a thir
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from mqservice.message import (
     JSON,
     NO_META,
@@ -21,14 +23,17 @@ from mqservice.message import (
 )
 from mqservice.records import number
 
-_PLAIN = Outgoing("", b"")[2:]
-
 
 def messages(outgoing: Sequence[Outgoing]) -> list[Any]:
     """Return what `send` takes from its fourth argument on."""
-    plain = all(message[2:] == _PLAIN for message in outgoing)
-    if plain and len({message.id for message in outgoing}) == len(outgoing):
-        return [2, *(part for message in outgoing for part in message[:2])]
+    if all(
+        message.meta is NO_META
+        and not (message.delay_ms or message.at_ms or message.ttl_ms or message.unique or message.watch)
+        for message in outgoing
+    ):
+        ids = [message.id for message in outgoing]
+        if len(set(ids)) == len(ids):
+            return _two_each(ids, [message.body for message in outgoing])
     args: list[Any] = [4]
     for message in outgoing:
         meta = b"" if message.meta is NO_META else JSON.encode(message.meta)
@@ -40,6 +45,10 @@ def plain(ids: Sequence[str], bodies: Sequence[bytes]) -> list[Any]:
     """Return the same for messages that are no more than this: two thirds of the time of `messages`."""
     if len(set(ids)) < len(ids):
         return messages([Outgoing(*one) for one in zip(ids, bodies, strict=True)])
+    return _two_each(ids, bodies)
+
+
+def _two_each(ids: Sequence[str], bodies: Sequence[bytes]) -> list[Any]:
     args: list[Any] = [2] * (1 + 2 * len(ids))
     args[1::2], args[2::2] = ids, bodies
     return args
@@ -57,18 +66,18 @@ def claimed(answer: Sequence[Any], token: str) -> tuple[list[Claimed], list[tupl
     now_ms, spent = answer[1], answer[2]
     given = [
         Claimed(
-            receipt=Receipt(message_id.decode(errors="replace"), token),
-            body=body,
-            meta=decode_meta(meta) if meta else NO_META,
-            attempts=0,
-            crashes=0,
-            sent_ms=number(sent),
-            claimed_ms=now_ms,
+            Receipt(message_id.decode(errors="replace"), token),
+            body,
+            decode_meta(meta) if meta else NO_META,
+            0,
+            0,
+            number(sent),
+            now_ms,
         )
         for message_id, sent, meta, body in zip(answer[3::4], answer[4::4], answer[5::4], answer[6::4], strict=True)
     ]
     for place, attempts, crashes in zip(spent[::3], spent[1::3], spent[2::3], strict=True):
-        given[place - 1] = given[place - 1]._replace(attempts=attempts, crashes=crashes)
+        given[place - 1] = replace(given[place - 1], attempts=attempts, crashes=crashes)
     return given, [(place, body) for place, body in enumerate(answer[6::4]) if isinstance(body, int)]
 
 
@@ -79,7 +88,7 @@ def outcomes(settled: Sequence[tuple[Receipt, Outcome]]) -> tuple[list[Any], lis
     last: list[int] = []
     for place, (receipt, outcome) in enumerate(settled):
         if type(outcome) is Done:
-            done += (receipt[0], receipt[1], outcome[0])
+            done += (receipt.id, receipt.claim, outcome.result)
         else:
             others += _outcome(receipt, outcome)
             last.append(place)
@@ -114,10 +123,10 @@ def _extra_json(message: Outgoing) -> bytes:
 def _outcome(receipt: Receipt, outcome: Outcome) -> tuple[Any, ...]:
     match outcome:
         case RetryIn(delay_ms, attempt):
-            return ("retry", *receipt, JSON.encode(attempt), delay_ms)
+            return ("retry", receipt.id, receipt.claim, JSON.encode(attempt), delay_ms)
         case Dead(reason, attempt):
-            return ("dead", *receipt, JSON.encode(attempt), reason)
+            return ("dead", receipt.id, receipt.claim, JSON.encode(attempt), reason)
         case Cancelled():
-            return ("cancelled", *receipt, b"", b"")
+            return ("cancelled", receipt.id, receipt.claim, b"", b"")
         case _:
             raise TypeError(f"{outcome!r} is not settled but released")

@@ -133,7 +133,7 @@ def _carrying(span: Span, messages: Sequence[Outgoing]) -> list[Outgoing]:
         meta = message.meta
         if id(meta) not in metas:
             metas[id(meta)] = msgspec.structs.replace(meta, headers={**meta.headers, **carrier})
-        carrying.append(message._replace(meta=metas[id(meta)]))
+        carrying.append(msgspec.structs.replace(message, meta=metas[id(meta)]))
     return carrying
 
 

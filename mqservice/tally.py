@@ -62,11 +62,11 @@ class QueueTally:
             if type(outcome) is not Done:
                 others += 1
                 self._count(outcome)
-            _, _, _, attempts, crashes, sent_ms, claimed_ms = held.claimed
-            if crashes:
+            claimed = held.claimed
+            if claimed.crashes:
                 self.recoveries += 1
-            elif not attempts and (began_at := held.started_at):
-                wait_s = (claimed_ms - sent_ms) / 1000 + began_at - held.claimed_at
+            elif not claimed.attempts and (began_at := held.started_at):
+                wait_s = (claimed.claimed_ms - claimed.sent_ms) / 1000 + began_at - held.claimed_at
                 waits[bisect_left(BOUNDS_S, wait_s)] += 1
                 waited_s += wait_s
         self.done += len(batch) - others

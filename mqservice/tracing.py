@@ -51,7 +51,7 @@ def of_run(claimed: Claimed) -> Trace | None:
     found = _FORM.fullmatch(claimed.meta.headers.get(HEADER, ""))
     if found is None:
         return None
-    span = hashlib.blake2b("".join(claimed.receipt).encode(), digest_size=8).hexdigest()
+    span = hashlib.blake2b(f"{claimed.receipt.id}{claimed.receipt.claim}".encode(), digest_size=8).hexdigest()
     return Trace(found[1], span, found[3])
 
 

@@ -453,7 +453,7 @@ async def test_run_when_the_queue_or_the_message_sets_the_retry_then_that_is_the
     outcome = await failing.run(claimed())
     assert isinstance(outcome, RetryIn)
     assert 50_000 <= outcome.delay_ms <= 100_000
-    outcome = await failing.run(claimed()._replace(meta=Meta(retry_s=0.01)))
+    outcome = await failing.run(msgspec.structs.replace(claimed(), meta=Meta(retry_s=0.01)))
     assert isinstance(outcome, RetryIn)
     assert outcome.delay_ms <= 10
 

@@ -1,7 +1,7 @@
 """The consumer: claims messages of one queue, runs them in lanes, settles what they came to.
 
 Run by the service as one watched task. A slot first, then a claim: what is claimed is started at once, or so soon that
-claiming ahead pays (`_ahead`). `stop()` only sets events, `run()` does the waiting. A broken Redis is waited for; an
+claiming ahead pays (`prefetch`). `stop()` only sets events, `run()` does the waiting. A broken Redis is waited for; an
 error of our own ends `run()` with it. Leases are renewed from another thread, see `leases`.
 """
 
@@ -18,6 +18,7 @@ from mqservice.fault import OUTAGES, Fault
 from mqservice.held import Held
 from mqservice.lanes import Lanes
 from mqservice.message import Cancelled, Claimed, Outcome, Receipt
+from mqservice.prefetch import Prefetch
 from mqservice.retry import Backoff
 from mqservice.settling import Settler
 from mqservice.tally import QueueTally
@@ -36,14 +37,11 @@ _STUBBORN_S = 2.0
 _TICK_S = 0.5
 """How often we look for handlers whose time is over."""
 
+_LATE_S = 1.0
+"""What was claimed ahead and has waited so long for a handler is given back: somebody else may have a free one."""
+
 _PROVE_S = 15.0
 """An idle consumer settles nothing for longer than this without showing that it could."""
-
-_AHEAD_S = 0.02
-"""Messages are claimed ahead when they will start within about this long."""
-
-_AHEAD_LEAST = 32
-"""So many of them also where `concurrency` is smaller."""
 
 
 class Consumer:
@@ -63,8 +61,7 @@ class Consumer:
         self._lanes = Lanes(self._work, self.queue.concurrency, f"lane {self.queue.name}")
         self._settler = Settler(broker, self._let_go, self._tally)
         self._held: dict[Receipt, Held] = {}
-        self._run_s = float("inf")
-        """How long handlers run, a moving average."""
+        self._prefetch = Prefetch(self.queue.concurrency)
         self._room_found = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -72,6 +69,7 @@ class Consumer:
         self._losses: asyncio.Queue[Held] = asyncio.Queue()
         self._unstarted: list[Held] = []
         self._claims: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
         self._token = ""
         """Of a claim that has not been answered. It may have run: asked again with its token, it gives the same."""
         self._claimed_at = asyncio.get_running_loop().time()
@@ -108,7 +106,7 @@ class Consumer:
             if self._fault is not None:
                 raise self._fault
         finally:
-            parts = {task for task in (settler, overseer, self._claims) if task is not None}
+            parts = {task for task in (settler, overseer, self._claims, self._returning) if task is not None}
             for task in parts:
                 task.cancel()
             await asyncio.wait(parts)
@@ -148,7 +146,7 @@ class Consumer:
         for receipt, answer in zip(receipts, answers, strict=True):
             if answer == 2:
                 self.cancel(receipt.id)
-            elif answer == 0 and (held := self._held.get(receipt)) is not None and not held.settling:
+            elif answer == 0 and (held := self._held.get(receipt)) and not held.settling and not held.given_up:
                 log.warning("lease lost", queue=self.queue.name, id=receipt.id)
                 self._tally.lease_losses += 1
                 held.given_up = True
@@ -228,23 +226,15 @@ class Consumer:
             self._lanes.put(taken)
 
     async def _room(self) -> int:
-        """Wait for free slots and return how many messages to claim. Settles under way hold back twice as many."""
-        slots = self.queue.concurrency
+        """Wait for free slots and return how many messages to claim."""
         while not self._stopping.is_set():
-            ahead = self._ahead()
-            room = min(slots + ahead - self._lanes.busy, 3 * slots + ahead - len(self._held))
-            if room > ahead / 2:  # those ahead are claimed in few large claims, while the ones before them run
-                self._full = False
-                return min(room, max(slots, _AHEAD_LEAST), 1000)
-            self._full = True
+            room = self._prefetch.room(self._lanes.busy, len(self._held))
+            self._full = room == 0
+            if room:
+                return room
             self._room_found.clear()
             await self._room_found.wait()
         return 1
-
-    def _ahead(self) -> int:
-        """Return how many messages to claim beyond the free slots: as many as start in next to no time."""
-        slots = self.queue.concurrency
-        return int(min(max(slots, _AHEAD_LEAST), slots * _AHEAD_S / max(self._run_s, 1e-6)))
 
     async def _wait_out(self, backoff: Backoff) -> None:
         stopped = self._part(self._stopping.wait(), "outage, stopped")
@@ -278,7 +268,7 @@ class Consumer:
             return
         took_s = time.monotonic() - began_at
         self._tally.run.observe(took_s)
-        self._run_s = took_s if self._run_s == float("inf") else self._run_s + (took_s - self._run_s) / 16
+        self._prefetch.ran(took_s, len(held.claimed.body))
         if not held.given_up:
             self._settle(held, outcome)
         self._room_found.set()
@@ -318,6 +308,7 @@ class Consumer:
                 losses.append(self._losses.get_nowait())
             await self._leave_behind(losses)
             self._let_overdue_go()
+            self._let_late_go()
             try:
                 if asyncio.get_running_loop().time() - self._settler.answered_at > _PROVE_S:
                     await self._settler.prove()
@@ -333,6 +324,17 @@ class Consumer:
             error = TimeoutError(f"the handler ignored its cancellation after {self.queue.timeout_s:g} s")
             self._lanes.forsake(held)
             self._settle(held, self._failed(held.claimed, error, self.queue.timeout_s))
+
+    def _let_late_go(self) -> None:
+        """Give back what was claimed ahead while handlers were quick, now that all of them take their time."""
+        if self._returning is not None and not self._returning.done():
+            return
+        if late := self._lanes.take_late(time.monotonic() - _LATE_S):
+            self._prefetch.was_late(_LATE_S)
+            for held in late:
+                held.given_up = True
+            self._returning = self._part(self._give_back(late), "returning")
+            self._returning.add_done_callback(self._part_ended)
 
     async def _cancel(self, running: Sequence[Held]) -> None:
         for held in running:

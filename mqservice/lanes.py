@@ -53,6 +53,12 @@ class Lanes:
         self._waiting.clear()
         return messages
 
+    def take_late(self, limit: float) -> list[Held]:
+        """Return those that wait still, when that is since before `limit` and for no want of a lane to open."""
+        if len(self._tasks) < self._limit or not self._waiting or self._waiting[0].claimed_at > limit:
+            return []
+        return self.take_back()
+
     def remove(self, held: Held) -> bool:
         """Let one that waits still never run. False when it does not wait."""
         try:

@@ -417,3 +417,32 @@ async def test_renewal_when_one_of_two_fails_unforeseen_then_the_other_ends_too(
     with pytest.raises(ExceptionGroup):
         await asyncio.wait_for(renewal.run(), 5)
     assert asyncio.all_tasks() == {asyncio.current_task()}  # else each new start would add a second renewer
+
+
+async def test_run_when_quick_handlers_turn_slow_then_what_was_claimed_ahead_is_left_to_others(
+    make_broker: Callable[..., Broker], redis_client: Redis
+) -> None:
+    broker, gate, slow, others = make_broker(concurrency=4), asyncio.Event(), [], []
+
+    async def execute(claimed: Claimed) -> Outcome:
+        if claimed.body == b"slow":
+            slow.append(claimed.receipt.id)
+            await gate.wait()
+        return Done(b"null")
+
+    await broker.send_many([Outgoing(f"quick{n}", b"quick") for n in range(200)])
+    await broker.send_many([Outgoing(f"slow{n:03}", b"slow") for n in range(100)])
+    with capture_logs() as logs:
+        async with consuming(broker, execute) as consumer:
+            await until(lambda: len(slow) == 4)
+            await until(lambda: consumer.held > 4)
+            await until(lambda: consumer.held == 4)
+            assert await redis_client.llen(K) == 96
+            head = await redis_client.lindex(K, 0)
+            assert head == b"\0mq:slow004"  # the order is as it was
+            async with consuming(make_broker(), collecting(others), "c2"):
+                await until(lambda: len(others) == 96)
+            gate.set()
+    assert sorted(slow + others) == [f"slow{n:03}" for n in range(100)]
+    assert await redis_client.hmget(f"{{{K}}}:m:slow004", "state", "attempts", "crashes") == [b"done", None, None]
+    assert [line for line in logs if line["event"] == "lease lost"] == []

@@ -156,3 +156,21 @@ async def test_aclose_when_messages_run_and_wait_then_all_lanes_end(started: boo
         await until(lambda: record.at_once == 2)
     await lanes.aclose()
     assert (record.at_once, record.ended, lanes.busy) == (0, [], 0)
+
+
+async def test_take_late_when_lanes_are_at_work_then_what_waits_for_long_and_no_sooner() -> None:
+    gate = asyncio.Event()
+    lanes = Lanes(Record(lambda _: gate.wait()).work, 2, "test")
+    messages = many(5)
+    for message in messages:
+        message.claimed_at = 10.0
+    lanes.put(messages[:1])
+    await until(lambda: messages[0].task is not None)
+    assert lanes.take_late(11.0) == []  # there are lanes to open
+    lanes.put(messages[1:])
+    await until(lambda: messages[1].task is not None)
+    assert lanes.take_late(9.0) == []
+    assert lanes.take_late(11.0) == messages[2:]
+    assert lanes.take_late(11.0) == []
+    gate.set()
+    await until(lambda: lanes.busy == 0)

@@ -47,7 +47,7 @@ LAYERS = (
     ),
     ("handlers", "executor", "held", "tally"),
     (
-        *("consumer", "lanes", "settling", "popper", "fault", "subscriber", "following", "scheduler"),
+        *("consumer", "lanes", "prefetch", "settling", "popper", "fault", "subscriber", "following", "scheduler"),
         *("sidecar", "leases", "lag", "watchdog", "reports", "fanout", "queue_streams"),
         *("metrics", "summary", "spans", "backend"),
     ),

@@ -36,6 +36,8 @@ class Batcher(Generic[Item, Answer]):
         depth: int = 1,
     ) -> None:
         self._flush, self._name, self._depth = flush, name, depth
+        self._new_future: Callable[[], asyncio.Future[Answer]] = asyncio.get_running_loop().create_future
+        """Of the one loop on which it is used; to ask for the loop at each `put` takes 0.2 µs."""
         self._limit, self._limit_bytes = limit, limit_bytes
         self._waiting: deque[tuple[Item, int, asyncio.Future[Answer]]] = deque()
         self._flushers: set[asyncio.Task[None]] = set()
@@ -46,7 +48,7 @@ class Batcher(Generic[Item, Answer]):
 
         Cancelling who waits for it does not take the item out of a flush that is under way.
         """
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future = self._new_future()
         self._waiting.append((item, size, future))
         if not self._flushers or (len(self._flushers) < self._depth and len(self._waiting) >= _ENOUGH):
             # Not in the context of whoever comes first: it works for all, and logs about nobody's message.

@@ -66,13 +66,13 @@ def claimed(answer: Sequence[Any], token: str) -> tuple[list[Claimed], list[tupl
     now_ms, spent = answer[1], answer[2]
     given = [
         Claimed(
-            Receipt(message_id.decode(errors="replace"), token),
-            body,
-            decode_meta(meta) if meta else NO_META,
-            0,
-            0,
-            number(sent),
-            now_ms,
+            receipt=Receipt(message_id.decode(errors="replace"), token),
+            body=body,
+            meta=decode_meta(meta) if meta else NO_META,
+            attempts=0,
+            crashes=0,
+            sent_ms=number(sent),
+            claimed_ms=now_ms,
         )
         for message_id, sent, meta, body in zip(answer[3::4], answer[4::4], answer[5::4], answer[6::4], strict=True)
     ]

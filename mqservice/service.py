@@ -146,14 +146,14 @@ class Service:
         """
         backend = self._running().backend
         broker = backend.broker(self._queue_name(queue))
-        message = Outgoing(  # by position: by name it takes 0.3 µs more
-            new_id() if id is None else keys.valid_name(id, "id"),
-            encode_body(body),
-            _meta(headers, attempts, retry),
-            _ms("delay", delay) if delay else 0,
-            int(at.timestamp() * 1000) if at else 0,
-            _ms("ttl", ttl) if ttl else 0,
-            unique,
+        message = Outgoing(
+            id=new_id() if id is None else keys.valid_name(id, "id"),
+            body=encode_body(body),
+            meta=_meta(headers, attempts, retry),
+            delay_ms=_ms("delay", delay) if delay else 0,
+            at_ms=int(at.timestamp() * 1000) if at else 0,
+            ttl_ms=_ms("ttl", ttl) if ttl else 0,
+            unique=unique,
         )
         if broker.queue.delivery == "at-most-once":
             await broker.push(message.body)

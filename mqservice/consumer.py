@@ -195,7 +195,7 @@ class Consumer:
                 self._claim_fault.end()
                 self._claimed_at = asyncio.get_running_loop().time()
                 self._take(claim.messages)
-                if len(claim.messages) < room:
+                if self._prefetch.wants_bell(len(claim.messages), room):
                     await self._bell.wait(claim.next_due_s)
             except OUTAGES as error:
                 self._claim_fault.note(error)

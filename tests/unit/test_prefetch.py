@@ -59,3 +59,11 @@ def test_room_when_what_was_claimed_ahead_had_to_wait_then_next_to_none_of_it() 
     for _ in range(200):
         prefetch.ran(2e-6, 10)
     assert prefetch.room(0, 0) == 300
+
+
+@pytest.mark.parametrize(
+    ("slots", "claimed", "room", "wants"),
+    [(100, 0, 300, True), (100, 24, 300, True), (100, 25, 300, False), (100, 20, 20, False), (1, 1, 32, True)],
+)
+def test_wants_bell_when_a_claim_has_taken_few_then_true(slots: int, claimed: int, room: int, wants: bool) -> None:
+    assert Prefetch(slots).wants_bell(claimed, room) is wants

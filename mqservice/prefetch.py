@@ -1,8 +1,7 @@
 """How many messages a consumer claims: so many that no handler waits for Redis, and none waits long for a handler.
 
-Used by the consumer. A script call costs Redis 70 to 100 µs beside its messages, and us as much, so few large claims
-are what makes a drain fast: 300 at a time, with the next ones on their way while those run, took 13 % less time than
-100.
+Used by the consumer. A script call costs Redis 70 to 100 µs beside its messages, so few large claims are what makes a
+drain fast: 300 at a time, with the next ones on their way while those run, took 13 % less time than 100.
 """
 
 _SOON_S = 0.02
@@ -24,7 +23,7 @@ class Prefetch:
     """Says how many to claim for `slots` handlers at once, by how long they have run, and on what."""
 
     def __init__(self, slots: int) -> None:
-        self._slots = slots
+        self._slots, self._least = slots, max(slots, _LEAST)
         self._run_s = float("inf")
         """How long handlers run, a moving average."""
         self._bytes = 0.0
@@ -48,18 +47,18 @@ class Prefetch:
         room = min(slots + ahead - busy, 3 * slots + 2 * ahead - held)
         if room <= ahead / 2:  # in few large claims
             return 0
-        return min(room, max(slots, _LEAST, ahead // 2), _CLAIM_MOST)
+        return min(room, max(self._least, ahead // 2), _CLAIM_MOST)
 
     def wants_bell(self, claimed: int, room: int) -> bool:
         """Tell whether to wait for the bell after a claim of so many: they were all there were, and no crowd.
 
-        Where senders are quick, more have come by then: to ask the bell first costs a third of what is handled.
+        Where senders are quick, more have come by then: to ask the bell first cost a quarter of what was handled.
         """
-        return claimed < min(room, max(self._slots, _LEAST) / 4)
+        return claimed < min(room, self._least / 4)
 
     def _ahead(self) -> int:
         """Return how many to claim beyond the free slots."""
         slots, run_s = self._slots, max(self._run_s, 1e-6)
-        side_by_side = min(max(slots, _LEAST), slots * _SOON_S / run_s)
+        side_by_side = min(self._least, slots * _SOON_S / run_s)
         one_by_one = min(_MOST * slots, _SOON_S / run_s, _BYTES / max(self._bytes, 1.0))
         return int(max(side_by_side, one_by_one))

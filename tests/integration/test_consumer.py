@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,7 +19,7 @@ from mqservice.consumer import Consumer, Execute
 from mqservice.executor import Execution
 from mqservice.handlers import Registry
 from mqservice.leases import Renewal
-from mqservice.message import Attempt, Claimed, Dead, Done, Outcome, Outgoing
+from mqservice.message import Attempt, Claimed, Dead, Done, Outcome, Outgoing, Receipt
 from mqservice.scripts import Script
 from tests.waiting import until, until_async
 
@@ -420,9 +420,18 @@ async def test_renewal_when_one_of_two_fails_unforeseen_then_the_other_ends_too(
 
 
 async def test_run_when_quick_handlers_turn_slow_then_what_was_claimed_ahead_is_left_to_others(
-    make_broker: Callable[..., Broker], redis_client: Redis
+    make_broker: Callable[..., Broker], redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker, gate, slow, others = make_broker(concurrency=4), asyncio.Event(), [], []
+    release, renewed = broker.release, []
+
+    async def release_and_renew(receipts: Sequence[Receipt]) -> list[bool]:
+        answers = await release(receipts)
+        consumer.renewed(receipts, await broker.renew(receipts, "c1"))  # as it may happen before they are let go
+        renewed.extend(receipts)
+        return answers
+
+    monkeypatch.setattr(broker, "release", release_and_renew)
 
     async def execute(claimed: Claimed) -> Outcome:
         if claimed.body == b"slow":
@@ -445,4 +454,5 @@ async def test_run_when_quick_handlers_turn_slow_then_what_was_claimed_ahead_is_
             gate.set()
     assert sorted(slow + others) == [f"slow{n:03}" for n in range(100)]
     assert await redis_client.hmget(f"{{{K}}}:m:slow004", "state", "attempts", "crashes") == [b"done", None, None]
+    assert renewed
     assert [line for line in logs if line["event"] == "lease lost"] == []

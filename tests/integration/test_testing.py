@@ -15,6 +15,7 @@ import pytest
 from mqservice import Message, MqError, Reject, Retry, Service
 from mqservice.config import Config, QueueConfig, RedisConfig
 from mqservice.testing import running
+from tests.waiting import until_async
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -61,11 +62,13 @@ async def test_drain_when_a_handler_asks_for_a_retry_between_two_looks_then_it_i
 
     async with running(service) as kit:
 
+        async def is_over() -> bool:
+            return (await kit.outcomes())[0].state not in {"ready", "active"}
+
         async def then_the_handler_goes_on(look: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
             answer = await look(*args, **options)
             looked.set()
-            while (await kit.outcomes())[0].state in {"ready", "active"}:
-                await asyncio.sleep(0.001)
+            await until_async(is_over)
             return answer
 
         for name in ("_left", "_hasten"):
